@@ -1,0 +1,179 @@
+r"""Hierarchical VAEs: latent groups z_L → … → z_1 → x on one shared deterministic path (thesis 2.1.5, 4.4.3).
+
+    generate    p(x, z) = p(x|z_1) p(z_1|z_2) … p(z_{L−1}|z_L) p(z_L),   p(z_L) = N(0, I)             thesis (2.16)
+    top-down    q(z|x) = q(z_L|x) q(z_{L−1}|z_L, x) …       the posterior walks the same path as the prior
+    bottom-up   q(z|x) = q(z_1|x) q(z_2|z_1, x) …           for comparison
+
+The path carries a state s from the top down: each group reads its prior off s, draws z, and merges it into s, so that
+p(z_l|·) depends on all groups above. A top-down posterior is told as a change of the prior, μ_q = μ_p + Δμ and
+log σ_q = log σ_p + Δ log σ (NVAE), and every log σ is softly clamped. Groups are numbered by their place on the path: the
+first is the thesis' z_L, the last its z_1.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent
+from torch.nn.functional import adaptive_avg_pool2d
+
+from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
+from gmcourse.vae.bounds import elbo, iwae_bound
+from gmcourse.vae.posterior import diagonal_normal, soft_clamp
+
+
+class Group(nn.Module):
+    """One latent group on the path.
+
+    Args:
+        z_shape: shape of z; a vector (d,) or a map (c, h, w).
+        prior: state -> (μ, log σ) stacked along dim 1; None for the first group, whose prior is N(0, I).
+        posterior: what inference sees, concatenated along dim 1, -> two blocks of z_shape.
+        merge: state and z, concatenated along dim 1, -> new state.
+    """
+
+    def __init__(self, z_shape: Sequence[int], prior: nn.Module | None, posterior: nn.Module, merge: nn.Module):
+        super().__init__()
+        self.z_shape = torch.Size(z_shape)
+        self.prior, self.posterior, self.merge = prior, posterior, merge
+
+    def prior_at(self, state: Tensor) -> Independent:
+        """p(z|state), a diagonal Gaussian with batch shape (n,)."""
+        if self.prior is None:
+            zero = state.new_zeros(len(state), *self.z_shape)
+            return diagonal_normal(zero, zero)
+        return diagonal_normal(*self.prior(state).chunk(2, dim=1))
+
+    def posterior_from(self, p: Independent, seen: Tensor) -> Independent:
+        """q(z|seen) as a change of p: μ_p + σ_p Δμ and σ_p exp(Δ log σ)."""
+        shift, log_ratio = self.posterior(seen).chunk(2, dim=1)
+        p = p.base_dist
+        return diagonal_normal(p.loc + p.scale * shift, p.scale.log() + soft_clamp(log_ratio))
+
+
+class HierarchicalVAE(GenerativeModel):
+    """VAE with L latent groups, a shared top-down path and top-down or bottom-up inference.
+
+    Args:
+        event_shape: shape of one datum.
+        features: module x -> list of L feature tensors, one per group, in the order of `groups`.
+        groups: from the top (the thesis' z_L) to the bottom (z_1).
+        head: final state -> what the likelihood wants.
+        state_shape: shape of the learned initial state.
+        likelihood: `Gaussian(…)` or `Bernoulli()`.
+        inference: "top_down" (posterior sees state and features) or "bottom_up" (sees features and the group below).
+        beta: weight of the KL term, or a function of the training step.
+    """
+
+    likelihood = Likelihood.LOWER_BOUND
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        features: nn.Module,
+        groups: Sequence[Group],
+        head: nn.Module,
+        *,
+        state_shape: Sequence[int],
+        likelihood: nn.Module,
+        inference: str = "top_down",
+        beta=1.0,
+    ):
+        super().__init__(event_shape)
+        if inference not in ("top_down", "bottom_up"):
+            raise ValueError(f"inference must be 'top_down' or 'bottom_up'; got {inference!r}")
+        self.features, self.groups, self.head = features, nn.ModuleList(groups), head
+        self.start = nn.Parameter(torch.zeros(*state_shape))
+        self.likelihood_of_x, self.inference, self.beta = likelihood, inference, beta
+        self.data_range = likelihood.data_range
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def infer(self, x: Tensor) -> tuple[list, Tensor]:
+        """Draw all groups from the posterior: [(z, q, p), …] from the top down, and the decoder's output."""
+        return self._top_down(x) if self.inference == "top_down" else self._bottom_up(x)
+
+    def _top_down(self, x: Tensor) -> tuple[list, Tensor]:
+        drawn, state = [], self._start(len(x))
+        for group, h in zip(self.groups, self.features(x), strict=True):
+            p = group.prior_at(state)
+            q = group.posterior_from(p, torch.cat([state, h], 1))
+            z = q.rsample()
+            drawn.append((z, q, p))
+            state = group.merge(torch.cat([state, z], 1))
+        return drawn, self.head(state)
+
+    def _bottom_up(self, x: Tensor) -> tuple[list, Tensor]:
+        inferred, below = [], None
+        for group, h in zip(reversed(self.groups), reversed(self.features(x)), strict=True):
+            seen = h if below is None else torch.cat([h, _shrink(below, h)], 1)
+            q = diagonal_normal(*group.posterior(seen).chunk(2, dim=1))
+            below = q.rsample()
+            inferred.insert(0, (below, q))
+        drawn, state = [], self._start(len(x))
+        for group, (z, q) in zip(self.groups, inferred, strict=True):
+            drawn.append((z, q, group.prior_at(state)))
+            state = group.merge(torch.cat([state, z], 1))
+        return drawn, self.head(state)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """−L(x) with the sum of the groups' KL terms weighted by β, shape (n,), in nats."""
+        terms = elbo(self, x)
+        beta = self.beta(self.step) if callable(self.beta) else self.beta
+        if self.training:
+            self.step += 1
+        return beta * terms.kl - terms.reconstruction
+
+    def log_prob(self, x: Tensor, *, k: int = 128) -> Tensor:
+        """A lower bound on log p(x) in nats, shape (n,): the importance-weighted bound with k samples. No gradient."""
+        with torch.no_grad():
+            return iwae_bound(self, self.check_data(x, "x"), k)
+
+    @torch.no_grad()
+    def sample(
+        self, n: int, *, generator: torch.Generator | None = None, mean: bool = False, temperature: float = 1.0
+    ) -> Tensor:
+        """Draw x ~ p(x), shape (n, *event_shape); `mean` shows E[x|z]; `temperature` scales the latents' noise."""
+        out = self._generate(self._latent_noise(n, generator) * temperature)
+        return self.likelihood_of_x.mean(out) if mean else self.likelihood_of_x.sample(out, generator=generator)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """E[x|z] with z drawn from the posterior, shape of x."""
+        return self.likelihood_of_x.mean(self.infer(self.check_batch(x))[1])
+
+    @property
+    def noise_blocks(self) -> dict[str, int]:
+        """Sizes of the parts of the flat noise vector: one per group, named as in the thesis (z_L first), then ε_x."""
+        count = len(self.groups)
+        sizes = {f"z{count - i}": group.z_shape.numel() for i, group in enumerate(self.groups)}
+        return {**sizes, "x": self.likelihood_of_x.noise_size(self.event_shape)}
+
+    def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw ε ~ N(0, I), shape (n, Σ sizes)."""
+        return StandardNormal(sum(self.noise_blocks.values())).to(self.start.device).sample(n, generator=generator)
+
+    def push(self, eps: Tensor) -> Tensor:
+        """Carry noise (n, Σ sizes) to data, differentiably: z_l = μ_l + σ_l ε_l down the path, then x = mean + σ ε_x."""
+        size_x = self.noise_blocks["x"]
+        eps_z, eps_x = eps.split([eps.shape[1] - size_x, size_x], dim=1)
+        return self.likelihood_of_x.push(self._generate(eps_z), eps_x)
+
+    def _start(self, n: int) -> Tensor:
+        return self.start.expand(n, *self.start.shape)
+
+    def _latent_noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+        d = sum(group.z_shape.numel() for group in self.groups)
+        return torch.randn(check_count(n), d, generator=generator, device=self.start.device, dtype=self.start.dtype)
+
+    def _generate(self, eps_z: Tensor) -> Tensor:
+        """The decoder's output for latent noise (n, Σ d_l)."""
+        state = self._start(len(eps_z))
+        for group, eps in zip(self.groups, eps_z.split([g.z_shape.numel() for g in self.groups], dim=1), strict=True):
+            p = group.prior_at(state).base_dist
+            state = group.merge(torch.cat([state, p.loc + p.scale * eps.unflatten(1, group.z_shape)], 1))
+        return self.head(state)
+
+
+def _shrink(z: Tensor, like: Tensor) -> Tensor:
+    """z averaged down to the resolution of a feature map; vectors stay as they are."""
+    return z if z.ndim == 2 else adaptive_avg_pool2d(z, like.shape[-2:])

@@ -1,0 +1,44 @@
+"""Small trained weights, each with the recipe that made it and a card that says how good it is.
+
+    model = zoo.load("vae_mnist")          # in eval mode, on the CPU unless told otherwise
+    zoo.card("vae_mnist")["metrics"]       # what it reached on the test set
+
+Weights lie in `zoo/weights/NAME.safetensors`; `NAME.json` beside it is a printed copy of the card inside.
+`python -m gmcourse.zoo NAME` trains the recipe of that name and puts the result here.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+
+from gmcourse import checkpoint, recipes
+from gmcourse.model import GenerativeModel
+
+WEIGHTS = Path(__file__).parent / "weights"
+NAMES = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
+
+
+def load(name: str, device: str | torch.device = "cpu") -> GenerativeModel:
+    """The trained model of that name, in eval mode, on `device`."""
+    model = recipes.get(name).build()
+    checkpoint.load(_path(name), model)
+    return model.to(device).eval()
+
+
+def card(name: str) -> dict:
+    """What is known of the weights: recipe, seed, data, training, metrics, versions."""
+    return checkpoint.read(_path(name))[1]
+
+
+def save(name: str, model: GenerativeModel, facts: dict) -> Path:
+    """Put a trained model into the zoo under its recipe's name, with a card, and print a copy of the card beside it."""
+    path = checkpoint.save(WEIGHTS / f"{recipes.get(name).name}.safetensors", model, facts)
+    path.with_suffix(".json").write_text(json.dumps(checkpoint.read(path)[1], indent=2) + "\n")
+    return path
+
+
+def _path(name: str) -> Path:
+    if name not in NAMES:
+        raise ValueError(f"no weights named {name!r} in the zoo; there are {', '.join(NAMES) or 'none'}")
+    return WEIGHTS / f"{name}.safetensors"
