@@ -16,6 +16,7 @@ from gmcourse.data import images, toy2d
 from gmcourse.fit import cosine
 from gmcourse.metrics.likelihood import likelihood_gap
 from gmcourse.model import GenerativeModel
+from gmcourse.training.history import History
 from gmcourse.vae import VAE, Gaussian, LatentGrid, conv_hierarchy, conv_vae, elbo, iwae_bound, linear_beta, mlp_vae
 
 
@@ -63,8 +64,22 @@ class Recipe:
         numbers = {"elbo": terms.value, "reconstruction": terms.reconstruction, "kl": terms.kl, "iwae100": bound}
         return {name: float(value.mean()) for name, value in numbers.items()}
 
+    def card(self, model: GenerativeModel, history: History, seed: int) -> dict:
+        """What a checkpoint of this recipe says of itself: settings, training, and the numbers of `evaluate`."""
+        return {
+            "recipe": self.name,
+            "summary": self.summary,
+            "source": self.source,
+            "seed": seed,
+            "data": self.data,
+            "training": {"steps": history.steps, "seconds": round(history.seconds, 1)},
+            "metrics": {key: round(value, 3) for key, value in self.evaluate(model).items()},
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
+
 
 _LIVE = {"steps": 6000, "batch_size": 256, "lr": 2e-3, "schedule": cosine()}
+BETAS = (0.1, 0.5, 1.0, 4.0, 16.0)
 _IMAGES = {"batch_size": 64, "lr": 1e-3, "schedule": cosine(0.02), "clip": 100.0, "ema": 0.999, "checkpoint_every": 250}
 
 RECIPES: dict[str, Recipe] = {
@@ -74,7 +89,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe(
             "vae_gaussians25",
             "VAE with sharpened input layers on 25 Gaussians",
-            lambda: mlp_vae(input_scale=4.0),
+            lambda: mlp_vae(hidden=(128, 128, 128), input_scale=4.0),
             "gaussians25",
             _LIVE,
         ),
@@ -83,28 +98,38 @@ RECIPES: dict[str, Recipe] = {
             "Convolutional VAE, 16 latents, on 4000 MNIST digits",
             lambda: conv_vae(latent=16, likelihood=Gaussian(0.3, "global")),
             "mnist",
-            {**_IMAGES, "steps": 4000},
+            {**_IMAGES, "steps": 1500},
         ),
         Recipe(
             "vae_fashion_mnist",
             "Convolutional VAE, 16 latents, on 10000 Fashion-MNIST images",
             lambda: conv_vae(latent=16, likelihood=Gaussian(0.3, "global")),
             "fashion_mnist",
-            {**_IMAGES, "steps": 4000},
+            {**_IMAGES, "steps": 3000},
         ),
         Recipe(
             "hvae_mnist",
             "Hierarchical VAE, 3 groups top-down, on 4000 MNIST digits",
-            lambda: conv_hierarchy(width=24, beta=linear_beta(1000)),
+            lambda: conv_hierarchy(width=16, beta=linear_beta(500)),
             "mnist",
-            {**_IMAGES, "steps": 4000},
+            {**_IMAGES, "steps": 1500},
         ),
         Recipe(
             "hvae_fashion_mnist",
             "Hierarchical VAE, 3 groups top-down, on 10000 Fashion-MNIST images",
-            lambda: conv_hierarchy(width=24, beta=linear_beta(1000)),
+            lambda: conv_hierarchy(width=16, beta=linear_beta(500)),
             "fashion_mnist",
-            {**_IMAGES, "steps": 4000},
+            {**_IMAGES, "steps": 2500},
+        ),
+        *(
+            Recipe(
+                f"vae_digits_beta{beta:g}",
+                f"VAE with 2 latents and β = {beta:g} on 8×8 digits",
+                lambda beta=beta: mlp_vae((1, 8, 8), hidden=(128, 128), likelihood=Gaussian(0.35), beta=beta),
+                "digits",
+                {"steps": 4000, "batch_size": 128, "lr": 2e-3, "schedule": cosine()},
+            )
+            for beta in BETAS
         ),
     )
 }

@@ -90,8 +90,7 @@ def mlp_hierarchy(
         seen = 2 * width if inference == "top_down" else width + below
         posterior = nn.Sequential(nn.Linear(seen, width), DenseCell(width), nn.Linear(width, 2 * d))
         prior = nn.Sequential(DenseCell(width), nn.Linear(width, 2 * d)) if i else None
-        merge = nn.Sequential(_scaled(nn.Linear(width + d, width), input_scale), nn.SiLU(), DenseCell(width))
-        groups.append(Group((d,), prior, posterior, merge))
+        groups.append(Group((d,), prior, posterior, _scaled(nn.Linear(d, width), input_scale), DenseCell(width)))
     return HierarchicalVAE(
         event_shape,
         DenseFeatures(event_shape, width, len(latents), input_scale),
@@ -150,8 +149,8 @@ def conv_hierarchy(
         posterior = nn.Sequential(nn.Conv2d(seen, width, 1), ConvCell(width), nn.Conv2d(width, 2 * c, 1))
         prior = nn.Sequential(ConvCell(width), nn.Conv2d(width, 2 * c, 1)) if i else None
         ups = _ups(width, factor // (factors[i + 1] if i + 1 < len(factors) else 2))
-        merge = nn.Sequential(nn.Conv2d(width + c, width, 1), ConvCell(width), *ups)
-        groups.append(Group((c, h // factor, w // factor), prior, posterior, merge))
+        cell = nn.Sequential(ConvCell(width), *ups)
+        groups.append(Group((c, h // factor, w // factor), prior, posterior, nn.Conv2d(c, width, 1), cell))
     head = nn.Sequential(ConvCell(width), nn.SiLU(), *unfold(width, likelihood.outputs(event_shape)[0]))
     return HierarchicalVAE(
         event_shape,

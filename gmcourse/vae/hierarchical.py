@@ -29,13 +29,20 @@ class Group(nn.Module):
         z_shape: shape of z; a vector (d,) or a map (c, h, w).
         prior: state -> (μ, log σ) stacked along dim 1; None for the first group, whose prior is N(0, I).
         posterior: what inference sees, concatenated along dim 1, -> two blocks of z_shape.
-        merge: state and z, concatenated along dim 1, -> new state.
+        project: z -> what is added to the state.
+        cell: state -> state, the step of the path to the next group (it may change the resolution).
     """
 
-    def __init__(self, z_shape: Sequence[int], prior: nn.Module | None, posterior: nn.Module, merge: nn.Module):
+    def __init__(
+        self, z_shape: Sequence[int], prior: nn.Module | None, posterior: nn.Module, project: nn.Module, cell: nn.Module
+    ):
         super().__init__()
         self.z_shape = torch.Size(z_shape)
-        self.prior, self.posterior, self.merge = prior, posterior, merge
+        self.prior, self.posterior, self.project, self.cell = prior, posterior, project, cell
+
+    def merge(self, state: Tensor, z: Tensor) -> Tensor:
+        """The state on which the next group stands."""
+        return self.cell(state + self.project(z))
 
     def prior_at(self, state: Tensor) -> Independent:
         """p(z|state), a diagonal Gaussian with batch shape (n,)."""
@@ -45,10 +52,13 @@ class Group(nn.Module):
         return diagonal_normal(*self.prior(state).chunk(2, dim=1))
 
     def posterior_from(self, p: Independent, seen: Tensor) -> Independent:
-        """q(z|seen) as a change of p: μ_p + σ_p Δμ and σ_p exp(Δ log σ)."""
+        """q(z|seen) as a change of p: μ_p + Δμ and σ_p exp(Δ log σ).
+
+        Δμ is not in units of σ_p: the KL would then be blind to σ_p, which shrinks to nothing and takes the group with it.
+        """
         shift, log_ratio = self.posterior(seen).chunk(2, dim=1)
         p = p.base_dist
-        return diagonal_normal(p.loc + p.scale * shift, p.scale.log() + soft_clamp(log_ratio))
+        return diagonal_normal(p.loc + shift, p.scale.log() + soft_clamp(log_ratio))
 
 
 class HierarchicalVAE(GenerativeModel):
@@ -99,7 +109,7 @@ class HierarchicalVAE(GenerativeModel):
             q = group.posterior_from(p, torch.cat([state, h], 1))
             z = q.rsample()
             drawn.append((z, q, p))
-            state = group.merge(torch.cat([state, z], 1))
+            state = group.merge(state, z)
         return drawn, self.head(state)
 
     def _bottom_up(self, x: Tensor) -> tuple[list, Tensor]:
@@ -112,7 +122,7 @@ class HierarchicalVAE(GenerativeModel):
         drawn, state = [], self._start(len(x))
         for group, (z, q) in zip(self.groups, inferred, strict=True):
             drawn.append((z, q, group.prior_at(state)))
-            state = group.merge(torch.cat([state, z], 1))
+            state = group.merge(state, z)
         return drawn, self.head(state)
 
     def loss(self, x: Tensor) -> Tensor:
@@ -170,7 +180,7 @@ class HierarchicalVAE(GenerativeModel):
         state = self._start(len(eps_z))
         for group, eps in zip(self.groups, eps_z.split([g.z_shape.numel() for g in self.groups], dim=1), strict=True):
             p = group.prior_at(state).base_dist
-            state = group.merge(torch.cat([state, p.loc + p.scale * eps.unflatten(1, group.z_shape)], 1))
+            state = group.merge(state, p.loc + p.scale * eps.unflatten(1, group.z_shape))
         return self.head(state)
 
 

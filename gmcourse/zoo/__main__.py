@@ -13,17 +13,8 @@ def main(name: str, seed: str = "0") -> None:
     model = recipe.build(int(seed))
     state = Path(tempfile.gettempdir()) / f"gmcourse-zoo-{name}-{seed}.safetensors"
     history = fit(model, recipe.load_data(), **recipe.fit, seed=int(seed), checkpoint=state)
-    facts = {
-        "recipe": name,
-        "summary": recipe.summary,
-        "source": recipe.source,
-        "seed": int(seed),
-        "data": recipe.data,
-        "training": {"steps": history.steps, "seconds": round(history.seconds), "batch_size": recipe.fit["batch_size"]},
-        "metrics": {key: round(value, 3) for key, value in recipe.evaluate(model).items()},
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
-    print(zoo.save(name, model, facts), facts["metrics"])
+    card = recipe.card(model, history, int(seed))
+    print(zoo.save(name, model, card), card["metrics"])
     state.unlink()
 
 

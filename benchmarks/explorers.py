@@ -1,0 +1,109 @@
+"""How long after a slider's move is the picture there? One row per control of every explorer; one thread.
+
+    python benchmarks/explorers.py [--moves 25] [--json FILE]
+
+A move is timed from the widget's new value to the PNG in the image widget. CPU time is what one core needs, whatever
+else runs; wall time is what this machine took just now. The exit code is 1 if a median of CPU times exceeds 50 ms.
+Explorers of trained models get untrained ones of the same size, which take the same time.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from gmcourse import recipes
+from gmcourse.data.images import load_images
+from gmcourse.viz import Explorer
+from gmcourse.viz.explorers import EXPLORERS
+
+LIMIT = 50.0  # ms
+
+
+@dataclass(frozen=True)
+class Row:
+    """Milliseconds per move of one control."""
+
+    explorer: str
+    control: str
+    cpu_median: float
+    cpu_95: float
+    wall_median: float
+    wall_95: float
+
+
+def make(name: str) -> Explorer:
+    """An explorer by its name, with models and data where it wants them."""
+    arguments = {"beta_traversal": _digit_models, "prior_hole": _digit_model}
+    return EXPLORERS[name](*arguments[name]() if name in arguments else ())
+
+
+def _digit_models() -> tuple:
+    models = {beta: recipes.get(f"vae_digits_beta{beta:g}").build().eval() for beta in recipes.BETAS}
+    return models, *load_images("digits", "test")
+
+
+def _digit_model() -> tuple:
+    return recipes.get("vae_digits_beta1").build().eval(), load_images("digits", "test")[0]
+
+
+def measure(name: str, moves: int = 25) -> Iterator[Row]:
+    """Sweep each control of an explorer from end to end and back, the others at their first values."""
+    explorer = make(name)
+    for control, widget in explorer.inputs.items():
+        values = explorer.controls[control].sweep(moves)
+        cpu, wall = [], []
+        for value in values + values[::-1]:
+            if value == widget.value:
+                continue  # no move
+            starts = time.process_time(), time.perf_counter()
+            widget.value = value
+            cpu.append(1000 * (time.process_time() - starts[0]))
+            wall.append(1000 * (time.perf_counter() - starts[1]))
+            if explorer.error is not None:
+                raise explorer.error
+        widget.value = explorer.controls[control].value
+        yield Row(name, control, statistics.median(cpu), _late(cpu), statistics.median(wall), _late(wall))
+
+
+def _late(times: list[float]) -> float:
+    """The time that 95 % of the moves keep within."""
+    return sorted(times)[min(len(times) - 1, round(0.95 * len(times)))]
+
+
+def table(rows: list[Row]) -> Table:
+    printed = Table(title=f"From slider to picture: median and 95 %, ms (limit: CPU {LIMIT:.0f})")
+    printed.add_column("explorer")
+    printed.add_column("control")
+    for column in ("CPU", "95 %", "wall", "95 %"):
+        printed.add_column(column, justify="right")
+    for row in rows:
+        look = "red" if row.cpu_median > LIMIT else None
+        times = (row.cpu_median, row.cpu_95, row.wall_median, row.wall_95)
+        printed.add_row(row.explorer, row.control, *(f"{t:.1f}" for t in times), style=look)
+    return printed
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--moves", type=int, default=25, help="values per control, there and back")
+    parser.add_argument("--json", help="write the rows to this file, too")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [row for name in EXPLORERS for row in measure(name, options.moves)]
+    Console().print(table(rows))
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump([asdict(row) for row in rows], file, indent=1)
+    return int(any(row.cpu_median > LIMIT for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The systems of chapter 2, variational auto-encoders."""
+
+from gmcourse.catalog.row import Row
+
+ROWS = (
+    Row(
+        "vae",
+        "Variational auto-encoder: ELBO, reparameterisation, Gaussian and Bernoulli decoders",
+        "thesis 2.1",
+        2,
+        interactive=True,
+        code="gmcourse.vae:VAE",
+        section="02_vae#two-derivations-of-the-evidence-lower-bound",
+        exercise="vae.elbo",
+        explorer="gmcourse.viz.explorers:beta_traversal",
+        test="tests/vae/test_bounds.py::test_the_gap_of_the_bound_is_the_kl_to_the_true_posterior",
+    ),
+    Row(
+        "iwae",
+        "Importance-weighted bound",
+        "thesis 4.4.1",
+        2,
+        code="gmcourse.vae:iwae_bound",
+        section="02_vae#the-gap-of-the-bound-seen",
+        exercise="vae.iwae",
+        test="tests/vae/test_bounds.py::test_bounds_grow_with_k_towards_the_evidence",
+    ),
+    Row(
+        "posterior-collapse",
+        "Posterior collapse: KL annealing, β",
+        "thesis 2.1.4",
+        2,
+        code="gmcourse.vae:linear_beta",
+        section="02_vae#posterior-collapse-made-and-mended",
+        exercise="vae.kl_annealing",
+        test="tests/vae/test_collapse.py::test_directions_below_the_noise_level_collapse",
+    ),
+    Row(
+        "prior-hole",
+        "Prior hole: aggregated posterior against prior",
+        "thesis 2.1.4",
+        2,
+        interactive=True,
+        code="gmcourse.vae:aggregated_posterior",
+        section="02_vae#the-prior-hole",
+        exercise="vae.aggregated_posterior",
+        explorer="gmcourse.viz.explorers:prior_hole",
+        test="tests/vae/test_diagnostics.py::test_aggregated_posterior_is_the_average_of_the_posteriors",
+    ),
+    Row(
+        "hierarchical-vae",
+        "Hierarchical VAE: top-down and bottom-up groups",
+        "thesis 2.1.5, (2.16), 4.4.3",
+        2,
+        code="gmcourse.vae:HierarchicalVAE",
+        section="02_vae#hierarchies",
+        exercise="vae.topdown_kl",
+        test="tests/vae/test_hierarchical.py::test_many_importance_samples_reach_the_evidence",
+    ),
+)

@@ -1,0 +1,179 @@
+"""What a reader does, in a real browser: open a notebook, run it, move a slider by keyboard, see the picture follow.
+
+The notebooks are small ones made here and every chapter in `notebooks/` that shows an explorer, in temporary copies.
+"""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gmcourse.viz.explorers.landscape import mixture_landscape
+
+pytestmark = pytest.mark.browser
+
+IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
+ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
+PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(p => p.textContent)"
+MINUTE = 60_000
+
+
+def notebook(*sources: str, outputs: list | None = None) -> dict:
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"cell-{k}",
+            "execution_count": None,
+            "metadata": {},
+            "outputs": outputs or [],
+            "source": source,
+        }
+        for k, source in enumerate(sources)
+    ]
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": cells}
+
+
+def chapters() -> list[Path]:
+    """The course's notebooks that show an explorer."""
+    folder = Path(__file__).parents[2] / "notebooks"
+    found = []
+    for path in sorted(folder.glob("*.ipynb")):
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+        if re.search(r"\bexplorers\b|\bExplorer\(", code):
+            found.append(path)
+    return found
+
+
+def open_notebook(page, link: str) -> None:
+    page.goto(link)
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    page.locator(IDLE).wait_for(timeout=2 * MINUTE)
+
+
+def run_all(page, minutes: float = 5) -> None:
+    for _ in range(20):  # Lab shows "idle" before it is connected, and forgets what it is told then
+        page.get_by_role("menuitem", name="Run", exact=True).click()
+        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        page.wait_for_timeout(500)
+        if page.evaluate(f"{PROMPTS}.some(text => /\\[[\\d*]+\\]/.test(text))"):
+            break
+        page.wait_for_timeout(1500)
+    ended = f"document.querySelector('{ERROR}') || {PROMPTS}.every(text => /\\[\\d+\\]/.test(text))"
+    page.wait_for_function(ended, timeout=minutes * MINUTE)
+    assert page.locator(ERROR).count() == 0, page.locator(ERROR).first.inner_text()
+    page.locator(IDLE).wait_for()
+
+
+def explorer_in(page, nth: int = 0):
+    """The output that holds a slider and a picture, its first slider's handle, and the picture."""
+    outputs = page.locator(".jp-OutputArea-output").filter(has=page.locator("img.widget-image"))
+    output = outputs.filter(has=page.locator(".noUi-handle")).nth(nth)
+    output.wait_for()
+    return output, output.locator(".noUi-handle").first, output.locator("img.widget-image")
+
+
+def press_and_wait(page, handle, picture, presses: int) -> None:
+    """Press → several times, then wait until the picture is another one and stays the same for half a second."""
+    before = picture.get_attribute("src")
+    handle.focus()
+    for _ in range(presses):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        """([image, before]) => {
+            const now = performance.now();
+            if (window.lastSource !== image.src) { window.lastSource = image.src; window.since = now; }
+            return image.src !== before && now - window.since > 500;
+        }""",
+        arg=[picture.element_handle(), before],
+    )
+
+
+def shown(page, picture) -> np.ndarray:
+    """The pixels of an <img>."""
+    data = page.evaluate(
+        """async image => {
+            const bytes = new Uint8Array(await (await fetch(image.src)).arrayBuffer());
+            return btoa(Array.from(bytes, b => String.fromCharCode(b)).join(""));
+        }""",
+        picture.element_handle(),
+    )
+    return pixels(base64.b64decode(data))
+
+
+def pixels(png: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png))).astype(float)
+
+
+def test_a_slider_moves_the_picture(lab, page, screenshots):
+    source = "from gmcourse.viz.explorers.landscape import mixture_landscape\nmixture_landscape()"
+    open_notebook(page, lab.add("landscape.ipynb", notebook(source)))
+    run_all(page)
+    output, handle, picture = explorer_in(page)
+    page.screenshot(path=screenshots / "landscape-before.png")
+    press_and_wait(page, handle, picture, presses=10)
+    page.screenshot(path=screenshots / "landscape-after.png")
+    start = mixture_landscape().controls["sigma"].value
+    assert output.locator(".widget-readout").inner_text() == f"{start + 0.1:.2f}"
+    expected = pixels(mixture_landscape().picture(sigma=start + 0.1))
+    assert np.abs(shown(page, picture) - expected).mean() < 0.5
+    box = picture.bounding_box()
+    assert (box["height"], box["width"]) == expected.shape[:2]  # one pixel of the picture is one of the page
+
+
+@pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
+def test_a_chapter_runs_and_its_first_slider_moves_the_picture(lab, page, screenshots, path):
+    open_notebook(page, lab.add(path.name, json.loads(path.read_text(encoding="utf-8"))))
+    run_all(page)
+    output, handle, picture = explorer_in(page)
+    output.scroll_into_view_if_needed()
+    press_and_wait(page, handle, picture, presses=5)
+    page.screenshot(path=screenshots / f"{path.stem}.png")
+
+
+def test_moves_that_come_too_fast_are_dropped_but_never_the_last(lab, page):
+    """The picture itself tells: its first pixel is the slider's value, its second the number of pictures computed."""
+    slow = """
+import time
+import numpy as np
+from gmcourse.viz import Explorer, Slider
+count = 0
+def compute(k):
+    global count
+    count += 1
+    time.sleep(0.3)
+    return np.full((20, 20), count, np.uint8), k
+def draw(ax, data):
+    page, k = data
+    page[0, 0] = k
+    return page
+Explorer(compute, draw, {"k": Slider(0, 100, 1, 0)})
+"""
+    open_notebook(page, lab.add("slow.ipynb", notebook(slow)))
+    run_all(page)
+    _, handle, picture = explorer_in(page)
+    press_and_wait(page, handle, picture, presses=30)
+    page.wait_for_timeout(1000)
+    image = shown(page, picture)
+    assert image[0, 0] == 30
+    assert image[1, 1] < 20
+
+
+@pytest.mark.parametrize("widget_view", [True, False], ids=["as saved by a kernel", "as built"])
+def test_a_notebook_that_was_not_run_shows_a_still_picture(lab, page, screenshots, widget_view):
+    explorer = mixture_landscape()
+    data = explorer._repr_mimebundle_()
+    if not widget_view:
+        del data["application/vnd.jupyter.widget-view+json"]
+    output = {"output_type": "execute_result", "execution_count": 1, "metadata": {}, "data": data}
+    name = f"still-{widget_view}.ipynb"
+    open_notebook(page, lab.add(name, notebook("mixture_landscape()", outputs=[output])))
+    picture = page.locator(".jp-OutputArea-output img")
+    picture.wait_for()
+    page.screenshot(path=screenshots / name.replace(".ipynb", ".png"))
+    assert (shown(page, picture) == pixels(explorer.picture())).all()
