@@ -142,7 +142,7 @@ def _execute(notebook, folder: Path, timeout: int) -> None:
     )
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     try:
-        client.execute(env={"OMP_NUM_THREADS": "2", **os.environ, "PYTHONPATH": path})
+        client.execute(env={"OMP_NUM_THREADS": "1", **os.environ, "PYTHONPATH": path})
     except CellExecutionError as error:
         raise BuildError(f"cell {running[-1]} raised {_plain(str(error))}") from None
     except CellTimeoutError:

@@ -80,12 +80,12 @@ class Recipe:
 
 _LIVE = {"steps": 6000, "batch_size": 256, "lr": 2e-3, "schedule": cosine()}
 BETAS = (0.1, 0.5, 1.0, 4.0, 16.0)
-_IMAGES = {"batch_size": 64, "lr": 1e-3, "schedule": cosine(0.02), "clip": 100.0, "ema": 0.999, "checkpoint_every": 250}
+_IMAGES = {"batch_size": 64, "lr": 1e-3, "schedule": cosine(0.02), "clip": 100.0, "checkpoint_every": 250}
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("vae_gaussians25_plain", "Plain MLP VAE on 25 Gaussians", mlp_vae, "gaussians25", {**_LIVE, "lr": 1e-3}),
+        Recipe("vae_gaussians25_plain", "Plain MLP VAE on 25 Gaussians", mlp_vae, "gaussians25", {**_LIVE, "steps": 5000}),
         Recipe(
             "vae_gaussians25",
             "VAE with sharpened input layers on 25 Gaussians",

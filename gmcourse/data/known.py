@@ -4,14 +4,14 @@ A `KnownDensity` is a `torch.distributions.Distribution` that can, beside `sampl
 
     score(x)              ∇ₓ log p(x), in closed form
     entropy()             −E[log p(x)]: the best average log-likelihood any model can reach is its negative
-    diffused(α, σ)        the law of α x + σ ε with ε ~ N(0, I): the forward process of every diffusion model, exactly
+    diffused(α, σ)        the law of α x + σ ε with ε ~ N(0, I): what a diffusion model sees at one time, exactly
     modes, extent         where it lives
 
 All four families here (mixtures, curves with a width, the checkerboard) are closed under `diffused`.
 """
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import chain
@@ -24,7 +24,7 @@ Box = list[tuple[float, float]]  # (low, high) of every axis
 MAX_NODES = 10_000_000  # of a quadrature grid
 
 
-class KnownDensity(Distribution):
+class KnownDensity(Distribution, ABC):
     """Base of the toy densities. Subclasses fill in the hooks below, which see points as a matrix (n, d).
 
     Args:
@@ -37,7 +37,9 @@ class KnownDensity(Distribution):
     def __init__(self, event_shape: Sequence[int]):
         super().__init__(torch.Size(), torch.Size(event_shape), validate_args=False)
 
-    def sample(self, sample_shape: Sequence[int] | int = (), *, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, sample_shape: Sequence[int] | int = (), *, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Draw samples of shape (*sample_shape, *event_shape); a whole number n stands for (n,).
 
         They come in torch's default dtype, on the generator's device where one is given.
@@ -64,7 +66,8 @@ class KnownDensity(Distribution):
     @property
     def extent(self) -> tuple[float, ...]:
         """Window for plots: (xmin, xmax, ymin, ymax) in the plane, (xmin, xmax) on the line."""
-        return tuple(chain.from_iterable(self._box(4.0)))
+        margins = [(low, high, 0.05 * (high - low)) for low, high in self._box(4.0)]
+        return tuple(chain.from_iterable((low - margin, high + margin) for low, high, margin in margins))
 
     @property
     def modes(self) -> Tensor | None:
@@ -108,15 +111,13 @@ class KnownDensity(Distribution):
             raise ValueError(f"x must hold floating-point numbers; got {x.dtype}")
         return x.reshape(-1, self.event_shape.numel())
 
-    def __repr__(self):
-        return f"{type(self).__name__}()"
-
 
 def entropy_on_grid(density: KnownDensity, finest: float) -> float:
-    """−∫ p log p in nats by the trapezoid rule, in float64, with the step σ/2 where σ = `finest` is the smallest width in p.
+    """−∫ p log p in nats by the trapezoid rule, in float64.
 
-    For a sum of Gaussians the rule errs by exp(−2π²σ²/step²), less than 1e-30; what is left, below 1e-5, comes from the
-    logarithm. Raises NotImplementedError where the grid would be too large.
+    The step is σ/2, with σ = `finest` the smallest width in p. On a sum of Gaussians the rule then errs by
+    exp(−2π²σ²/step²) < 1e-30; what is left, below 1e-5, comes from the logarithm. Raises NotImplementedError where
+    the grid would be too large.
 
     >>> from gmcourse.data.mixtures import GaussianMixture
     >>> bell = GaussianMixture([1.0], [[0.0, 0.0]], 1.0)
@@ -125,12 +126,13 @@ def entropy_on_grid(density: KnownDensity, finest: float) -> float:
     """
     box, step = density._box(8.0), finest / 2
     counts = [math.ceil((high - low) / step) + 1 for low, high in box]
-    if math.prod(counts) > MAX_NODES:
-        raise NotImplementedError(f"entropy by quadrature would need {math.prod(counts):.1g} grid points; {MAX_NODES:.0g} is the limit")
-    first, *others = [low + step * torch.arange(n, dtype=torch.float64) for (low, _), n in zip(box, counts, strict=True)]
+    size = math.prod(counts)
+    if size > MAX_NODES:
+        raise NotImplementedError(f"entropy() would need {size:.1g} grid points; the limit is {MAX_NODES:.0g}")
+    axes = [low + step * torch.arange(n, dtype=torch.float64) for (low, _), n in zip(box, counts, strict=True)]
     total = 0.0
-    for part in first.split(max(1, 200_000 * len(first) // math.prod(counts))):
-        nodes = torch.cartesian_prod(part, *others)
+    for part in axes[0].split(max(1, 200_000 * counts[0] // size)):
+        nodes = torch.cartesian_prod(part, *axes[1:]).reshape(-1, *density.event_shape)
         total += torch.special.entr(density.log_prob(nodes).exp()).sum().item()
     return total * step ** len(box)
 
@@ -138,11 +140,13 @@ def entropy_on_grid(density: KnownDensity, finest: float) -> float:
 def check_width(sigma: float, name: str = "sigma") -> float:
     """Return sigma as a float if it is positive and finite, else raise ValueError."""
     if not (0 < sigma < math.inf):
-        raise ValueError(f"{name} must be positive and finite; got {sigma}")
+        raise ValueError(f"{name} must be positive and finite; got {float(sigma)}")
     return float(sigma)
 
 
-def check_diffusion(alpha: float, sigma: float) -> None:
-    """Raise ValueError unless alpha and sigma are finite, ≥ 0 and not both 0."""
+def check_diffusion(alpha: float, sigma: float) -> tuple[float, float]:
+    """Return (alpha, sigma) as floats; raise ValueError unless both are finite and ≥ 0, and one is positive."""
     if not (0 <= alpha < math.inf and 0 <= sigma < math.inf and alpha + sigma > 0):
-        raise ValueError(f"alpha and sigma must be finite, at least 0 and not both 0; got alpha {alpha}, sigma {sigma}")
+        got = f"alpha {float(alpha)}, sigma {float(sigma)}"
+        raise ValueError(f"alpha and sigma must be finite, at least 0 and not both 0; got {got}")
+    return float(alpha), float(sigma)

@@ -2,8 +2,8 @@ r"""Gaussian mixtures with isotropic components, in any dimension.
 
     p(x) = Σ_k w_k N(x; m_k, σ_k² I)
 
-Noise keeps them mixtures: α x + σ ε has means α m_k and widths √(α²σ_k² + σ²) with the same weights. So the score of every
-marginal of a diffusion model trained on such data is known exactly, at every noise level.
+Noise keeps them mixtures: α x + σ ε has means α m_k and widths √(α²σ_k² + σ²) with the same weights. So the score that
+a diffusion model has to learn from such data is known exactly, at every noise level.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,11 @@ class IsotropicMixture(KnownDensity):
     """
 
     def __init__(self, weights: Sequence[float] | Tensor, means, sigmas, *, dims: int):
-        self.weights, self.means, self.sigmas = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, sigmas))
-        if self.means.ndim != 1 + dims or len(self.means) == 0:
-            raise ValueError(f"means must have shape {'(k, d)' if dims else '(k,)'} with k ≥ 1; got {tuple(self.means.shape)}")
+        given = (torch.as_tensor(v, dtype=torch.float64).detach().cpu().clone() for v in (weights, means, sigmas))
+        self.weights, self.means, self.sigmas = given
+        if self.means.ndim != 1 + dims or self.means.numel() == 0:
+            wanted = "(k, d)" if dims else "(k,)"
+            raise ValueError(f"means must have shape {wanted}, not empty; got {tuple(self.means.shape)}")
         k = len(self.means)
         self.sigmas = self.sigmas.expand(k) if self.sigmas.ndim == 0 else self.sigmas
         for name in ("weights", "sigmas"):
@@ -44,7 +46,7 @@ class IsotropicMixture(KnownDensity):
 
     @property
     def modes(self) -> Tensor:
-        """The component means (k, *event_shape), in torch's default dtype; modes as long as the components keep apart."""
+        """The component means (k, *event_shape) in torch's default dtype: modes while components keep apart."""
         return self.means.to(torch.get_default_dtype())
 
     @property
@@ -58,8 +60,8 @@ class IsotropicMixture(KnownDensity):
         return torch.tensordot(self.weights, (self.means - self.mean).square(), 1) + self.weights @ self.sigmas.square()
 
     def _diffused(self, alpha: float, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
-        check_diffusion(alpha, sigma)
-        return self.weights, alpha * self.means, torch.hypot(alpha * self.sigmas, torch.tensor(sigma, dtype=torch.float64))
+        alpha, sigma = check_diffusion(alpha, sigma)
+        return self.weights, alpha * self.means, (alpha**2 * self.sigmas.square() + sigma**2).sqrt()
 
     def _draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         device = generator.device if generator else None

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from gmcourse.data.checkerboard import Checkerboard
 from gmcourse.data.curves import CurveDensity
-from gmcourse.data.known import KnownDensity
+from gmcourse.data.known import KnownDensity, check_width
 from gmcourse.data.mixtures import GaussianMixture
 
 
@@ -33,12 +33,12 @@ class _EqualMixture(GaussianMixture):
     """Equal weights, one width `sigma`."""
 
     def __init__(self, means: Tensor, sigma: float):
+        self.sigma = check_width(sigma)
         super().__init__(torch.ones(len(means)), means, sigma)
-        self.sigma = float(sigma)
 
 
 class Gaussians25(_EqualMixture):
-    """25 Gaussians with centres {−2, −1, 0, 1, 2}². The thesis leaves σ open; 0.0839 gives its log-likelihood, −1.10."""
+    """25 Gaussians with centres {−2, −1, 0, 1, 2}². The thesis leaves σ open; 0.0839 gives its −1.10 nats."""
 
     def __init__(self, sigma: float = 0.0839):
         super().__init__(lattice(5, 1.0), sigma)
@@ -95,13 +95,13 @@ class RingsCurve:
 
 @dataclass(frozen=True)
 class PinwheelCurve:
-    """Blades from radius 0.4 to 2, blade k at the angle 2πk/blades + ½(e^{r/2} − 1): t (n,) -> (blades, n, 2)."""
+    """Blades from radius 0.4 to 2, blade k at angle 2πk/blades + ½(e^{r/2} − 1): t (n,) -> (blades, n, 2)."""
 
     blades: int
 
     def __call__(self, t: Tensor) -> Tensor:
         radius = 0.4 + 1.6 * t
-        first = torch.arange(self.blades, device=t.device)[:, None] * (2 * math.pi / self.blades)
+        first = torch.arange(self.blades, dtype=t.dtype, device=t.device)[:, None] * (2 * math.pi / self.blades)
         return polar(radius, first + 0.5 * torch.expm1(radius / 2))
 
 

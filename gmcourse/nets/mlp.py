@@ -15,6 +15,7 @@ class MLP(nn.Module):
         input_scale: factor on the first layer's initial weights. A plain net prefers slow functions of its input; a factor
             of 3–4 lets it see detail that is small against the spread of the data.
 
+    >>> import torch
     >>> MLP(2, (1, 8, 8)).forward(torch.zeros(5, 2)).shape
     torch.Size([5, 1, 8, 8])
     """

@@ -8,6 +8,7 @@ from torch import Tensor
 def linear_beta(warmup: int, *, final: float = 1.0) -> Callable[[Tensor], Tensor]:
     """β rises linearly from 0 at step 0 to `final` at step `warmup`, then stays.
 
+    >>> import torch
     >>> linear_beta(100)(torch.tensor(50))
     tensor(0.5000)
     """

@@ -3,8 +3,8 @@ r"""The evidence lower bound and its importance-weighted sharpening: plain funct
     log p(x) ≥ L(x) = E_q[log p(x|z)] − KL(q(z|x) ‖ p(z))                              thesis (2.8)
     log p(x) ≥ L_k(x) = E[log 1/k Σ_i p(x, z_i) / q(z_i|x)],  z_i ~ q(z|x)             Burda et al. 2015, thesis 4.4.1
 
-L₁ = L, L_k grows with k, and L_∞ = log p(x). Both work for every model with `infer(x)`: latent groups (z_l, q_l, p_l) drawn
-from the posterior and the decoder's output; a plain VAE has one group.
+L₁ = L, L_k grows with k, and L_∞ = log p(x). Both work for every model with `infer(x)`: the latent groups as drawn from
+the posterior, and the decoder's output; a plain VAE has one group.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,21 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from gmcourse.model import StandardNormal, check_count
+from gmcourse.model import GenerativeModel, StandardNormal, check_count
 from gmcourse.vae.posterior import gaussian_kl
+
+
+class Drawn(NamedTuple):
+    """One latent group drawn from the posterior: z ~ q, with the prior p that it is measured against.
+
+    `closed` says whether KL(q ‖ p) is the group's part of the bound. It is if p depends only on what was drawn *before* z;
+    where it depends on groups drawn after z, from z (bottom-up inference), only log q(z) − log p(z) at the drawn z will do.
+    """
+
+    z: Tensor
+    q: Independent
+    p: Independent | GenerativeModel
+    closed: bool = True
 
 
 class Elbo(NamedTuple):
@@ -33,9 +46,10 @@ def elbo(model, x: Tensor, *, kl: str = "analytic", samples: int = 1) -> Elbo:
     """ELBO of a VAE at x (n, *event_shape) by `samples` draws of z, thesis (2.8).
 
     Args:
-        kl: "analytic" uses the closed form wherever posterior and prior are both Gaussian; "monte_carlo" always takes
-            log q(z|x) − log p(z) at the drawn z. Both have the same expectation.
+        kl: "analytic" uses the closed form wherever posterior and prior are both Gaussian and the closed form is right
+            (see `Drawn`); "monte_carlo" always takes log q(z|x) − log p(z) at the drawn z. Both have the same expectation.
 
+    >>> import torch
     >>> from gmcourse.vae import mlp_vae
     >>> elbo(mlp_vae(), torch.zeros(4, 2)).value.shape
     torch.Size([4])
@@ -47,7 +61,7 @@ def elbo(model, x: Tensor, *, kl: str = "analytic", samples: int = 1) -> Elbo:
     x = x.repeat_interleave(check_count(samples, "samples"), dim=0)
     groups, out = model.infer(x)
     reconstruction = model.likelihood_of_x(out).log_prob(x)
-    divergence = sum(_kl(q, p, z, kl) for z, q, p in groups)
+    divergence = sum(_kl(group, kl) for group in groups)
     return Elbo(*(term.unflatten(0, (n, samples)).mean(1) for term in (reconstruction, divergence)))
 
 
@@ -73,9 +87,9 @@ def log_weights(model, x: Tensor, k: int) -> Tensor:
     return elbo(model, rows, kl="monte_carlo").value.unflatten(0, (len(x), k))
 
 
-def _kl(q: Independent, p, z: Tensor, kind: str) -> Tensor:
-    if kind == "analytic" and isinstance(p, StandardNormal):
-        return gaussian_kl(q)
-    if kind == "analytic" and isinstance(p, Independent):
-        return gaussian_kl(q, p)
-    return q.log_prob(z) - p.log_prob(z)
+def _kl(group: Drawn, kind: str) -> Tensor:
+    if kind == "analytic" and group.closed and isinstance(group.p, StandardNormal):
+        return gaussian_kl(group.q)
+    if kind == "analytic" and group.closed and isinstance(group.p, Independent):
+        return gaussian_kl(group.q, group.p)
+    return group.q.log_prob(group.z) - group.p.log_prob(group.z)

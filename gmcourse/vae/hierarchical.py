@@ -18,7 +18,7 @@ from torch.distributions import Independent
 from torch.nn.functional import adaptive_avg_pool2d
 
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
-from gmcourse.vae.bounds import elbo, iwae_bound
+from gmcourse.vae.bounds import Drawn, elbo, iwae_bound
 from gmcourse.vae.posterior import diagonal_normal, soft_clamp
 
 
@@ -98,21 +98,21 @@ class HierarchicalVAE(GenerativeModel):
         self.data_range = likelihood.data_range
         self.register_buffer("step", torch.zeros((), dtype=torch.long))
 
-    def infer(self, x: Tensor) -> tuple[list, Tensor]:
-        """Draw all groups from the posterior: [(z, q, p), …] from the top down, and the decoder's output."""
+    def infer(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
+        """Draw all groups from the posterior, listed from the top down, and the decoder's output."""
         return self._top_down(x) if self.inference == "top_down" else self._bottom_up(x)
 
-    def _top_down(self, x: Tensor) -> tuple[list, Tensor]:
+    def _top_down(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
         drawn, state = [], self._start(len(x))
         for group, h in zip(self.groups, self.features(x), strict=True):
             p = group.prior_at(state)
             q = group.posterior_from(p, torch.cat([state, h], 1))
             z = q.rsample()
-            drawn.append((z, q, p))
+            drawn.append(Drawn(z, q, p))
             state = group.merge(state, z)
         return drawn, self.head(state)
 
-    def _bottom_up(self, x: Tensor) -> tuple[list, Tensor]:
+    def _bottom_up(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
         inferred, below = [], None
         for group, h in zip(reversed(self.groups), reversed(self.features(x)), strict=True):
             seen = h if below is None else torch.cat([h, _shrink(below, h)], 1)
@@ -121,7 +121,8 @@ class HierarchicalVAE(GenerativeModel):
             inferred.insert(0, (below, q))
         drawn, state = [], self._start(len(x))
         for group, (z, q) in zip(self.groups, inferred, strict=True):
-            drawn.append((z, q, group.prior_at(state)))
+            # p(z_l|…) hangs on groups that were drawn from z_l: no closed form, but for the top group, whose p is fixed.
+            drawn.append(Drawn(z, q, group.prior_at(state), closed=group.prior is None))
             state = group.merge(state, z)
         return drawn, self.head(state)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
-from gmcourse.vae.bounds import elbo, iwae_bound
+from gmcourse.vae.bounds import Drawn, elbo, iwae_bound
 
 
 class VAE(GenerativeModel):
@@ -48,11 +48,11 @@ class VAE(GenerativeModel):
         self.data_range = likelihood.data_range
         self.register_buffer("step", torch.zeros((), dtype=torch.long))  # training steps seen, for a β that depends on it
 
-    def infer(self, x: Tensor) -> tuple[list, Tensor]:
-        """Draw z ~ q(z|x): the one latent group [(z, q(z|x), prior)] and the decoder's output."""
+    def infer(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
+        """Draw z ~ q(z|x): the one latent group (z, q(z|x), prior), and the decoder's output."""
         q = self.encoder(x)
         z = q.rsample()
-        return [(z, q, self.prior)], self.decoder(z)
+        return [Drawn(z, q, self.prior)], self.decoder(z)
 
     def loss(self, x: Tensor) -> Tensor:
         """−L(x) with the KL term weighted by β, shape (n,), in nats: thesis (2.12)."""

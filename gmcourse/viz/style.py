@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 from functools import cache
 
 import matplotlib
-from cycler import cycler
+from matplotlib import cycler
 from matplotlib.colors import LinearSegmentedColormap
 
 DPI = 80

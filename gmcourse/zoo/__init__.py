@@ -4,7 +4,7 @@
     zoo.card("vae_mnist")["metrics"]       # what it reached on the test set
 
 Weights lie in `zoo/weights/NAME.safetensors`; `NAME.json` beside it is a printed copy of the card inside.
-`python -m gmcourse.zoo NAME` trains the recipe of that name and puts the result here.
+`python -m gmcourse.zoo RECIPE [SEED]` trains a recipe and puts the result here, as RECIPE or RECIPE_seedN.
 """
 
 import json
@@ -21,7 +21,7 @@ NAMES = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
 
 def load(name: str, device: str | torch.device = "cpu") -> GenerativeModel:
     """The trained model of that name, in eval mode, on `device`."""
-    model = recipes.get(name).build()
+    model = recipes.get(card(name)["recipe"]).build()
     checkpoint.load(_path(name), model)
     return model.to(device).eval()
 
@@ -31,9 +31,10 @@ def card(name: str) -> dict:
     return checkpoint.read(_path(name))[1]
 
 
-def save(name: str, model: GenerativeModel, facts: dict) -> Path:
-    """Put a trained model into the zoo under its recipe's name, with a card, and print a copy of the card beside it."""
-    path = checkpoint.save(WEIGHTS / f"{recipes.get(name).name}.safetensors", model, facts)
+def save(model: GenerativeModel, facts: dict) -> Path:
+    """Put a trained model into the zoo, named after the recipe and seed on its card, and print a copy of the card beside it."""
+    name = facts["recipe"] + (f"_seed{facts['seed']}" if facts["seed"] else "")
+    path = checkpoint.save(WEIGHTS / f"{name}.safetensors", model, facts)
     path.with_suffix(".json").write_text(json.dumps(checkpoint.read(path)[1], indent=2) + "\n")
     return path
 

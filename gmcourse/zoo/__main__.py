@@ -14,7 +14,7 @@ def main(name: str, seed: str = "0") -> None:
     state = Path(tempfile.gettempdir()) / f"gmcourse-zoo-{name}-{seed}.safetensors"
     history = fit(model, recipe.load_data(), **recipe.fit, seed=int(seed), checkpoint=state)
     card = recipe.card(model, history, int(seed))
-    print(zoo.save(name, model, card), card["metrics"])
+    print(zoo.save(model, card), card["metrics"])
     state.unlink()
 
 

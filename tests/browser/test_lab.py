@@ -20,6 +20,7 @@ pytestmark = pytest.mark.browser
 IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 ERROR = '[data-mime-type="application/vnd.jupyter.error"]'
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(p => p.textContent)"
+KERNEL = ".jp-NotebookPanel .jp-KernelName"
 MINUTE = 60_000
 
 
@@ -54,6 +55,15 @@ def open_notebook(page, link: str) -> None:
     page.goto(link)
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
     page.locator(IDLE).wait_for(timeout=2 * MINUTE)
+    # On a cold start the notebook may come before Lab has its list of kernels; then it asks which one to take.
+    kernel, question = page.locator(KERNEL).first, page.locator(".jp-Dialog button.jp-mod-accept")
+    for _ in range(60):
+        if question.count():
+            question.first.click()
+        if "Python 3" in kernel.inner_text():
+            return
+        page.wait_for_timeout(1000)
+    raise AssertionError("the notebook got no kernel within a minute")
 
 
 def run_all(page, minutes: float = 5) -> None:

@@ -27,7 +27,7 @@ def test_many_importance_samples_reach_the_evidence(inference):
     model = mlp_hierarchy(latents=(1, 1), width=16, inference=inference, likelihood=Gaussian(0.7))
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(0.1 * torch.randn_like(p))
+            p.add_(0.05 * torch.randn_like(p))
         x = model.sample(20)
         truth, bound = evidence_by_noise(model, x), iwae_bound(model, x, 20_000)
         assert torch.allclose(bound, truth, atol=0.08)
@@ -53,11 +53,15 @@ def test_groups_depend_on_all_groups_above():
     assert (gradient != 0).all()
 
 
-def test_analytic_and_monte_carlo_kl_agree_on_average():
+@pytest.mark.parametrize("inference", ["top_down", "bottom_up"])
+def test_analytic_and_monte_carlo_kl_agree_on_average(inference):
+    """Bottom-up, z_2 is drawn from z_1, and KL(q(z_1|x) ‖ p(z_1|z_2)) is not the mean log-ratio at that pair."""
     torch.manual_seed(0)
-    model, x = mlp_hierarchy(latents=(2, 2), width=16), torch.randn(3, 2)
+    model, x = mlp_hierarchy(latents=(2, 2), width=16, inference=inference), torch.randn(3, 2)
     with torch.no_grad():
-        terms = [elbo(model, x, kl=kind, samples=20_000).kl for kind in ("analytic", "monte_carlo")]
+        for p in model.parameters():
+            p.add_(0.15 * torch.randn_like(p))
+        terms = [elbo(model, x, kl=kind, samples=40_000).kl for kind in ("analytic", "monte_carlo")]
     assert torch.allclose(*terms, rtol=0.03, atol=0.02)
 
 
