@@ -63,7 +63,7 @@ def fit(
         checkpoint: file for the state of the run, written atomically at the start, every `checkpoint_every` steps and at
             the end; if it is there already and `resume` is true, the run goes on from it.
         seed: of batches and noise. The caller's random state is left as it was.
-        workers: processes that read a Dataset ahead.
+        workers: processes that read a Dataset ahead (see `training.feed.batches` for what that means for resuming).
         fabric: `accelerator, devices, num_nodes, strategy, precision` of `lightning.fabric.Fabric`.
 
     Raises:
@@ -72,13 +72,17 @@ def fit(
         CheckpointError: a checkpoint that is broken or belongs to another run.
     """
     run_on = engine(model, **fabric)
+    if isinstance(data, Sequence) and len(data) == 1:
+        data = data[0]
     share = Share(check_count(batch_size, "batch_size"), seed, run_on.global_rank, run_on.world_size)
     total = _total_steps(data, share, steps, epochs)
     _check(model, data)
     players = model.players()
-    table = run_on.setup_module(Table(model, players))
+    stage = Table(model, players)
+    table = run_on.setup_module(stage)
     moves = [Move(p, players, run_on, _of(lr, p), _of(optimizer, p), _of(ema, p)) for p in players]
-    settings = {"model": type(model).__name__, "batch_size": batch_size, "seed": seed, "processes": run_on.world_size}
+    settings = {"model": type(model).__name__, "rows": size(data), "batch_size": batch_size, "seed": seed}
+    settings |= {"processes": run_on.world_size, "players": {m.name: _kind(m) for m in moves}}
     state = RunState(checkpoint, settings, model, moves, run_on)
     ledger = Ledger([p.name for p in players], run_on, state.where)
     before = state.read(ledger) if resume else ledger.history(0, 0.0)
@@ -94,11 +98,11 @@ def fit(
         done = before.steps
         while done < total:
             reseed(run_on.device, seed, run_on.global_rank, done)
-            batch = _to(run_on.device, next(feed))
+            stage.deal(_to(run_on.device, next(feed)))
             for turn, move in enumerate(moves):
                 if done % move.every == 0:
                     with move:
-                        loss = table(turn, batch)
+                        loss = table(turn)
                         ledger.add(move.name, done, loss)
                         move.make(loss, table, clip, schedule(done / total) if schedule else None)
             done += 1
@@ -153,6 +157,9 @@ def _check(model: GenerativeModel, data: Data) -> None:
         raise ValueError(f"data must have event shape {wanted} for {type(model).__name__}; got {came}")
     elif isinstance(data, Sequence):
         model.check_data(data[0])
+    wanted, came = {p.dtype for p in model.parameters()}, data.dtype if isinstance(data, Tensor) else None
+    if came is not None and wanted and came not in wanted:
+        raise ValueError(f"data must have the model's dtype, {next(iter(wanted))}; got {came}")
 
 
 def _of(setting, player: Player):
@@ -162,6 +169,11 @@ def _of(setting, player: Player):
     if player.name not in setting:
         raise ValueError(f"no setting for player {player.name!r}; got settings for {sorted(setting)}")
     return setting[player.name]
+
+
+def _kind(move: Move) -> str:
+    """What a resumed run must share with the one before: the kind of optimiser, and whether averages are kept."""
+    return type(move.optimizer).__name__ + (" with moving average" if move.average is not None else "")
 
 
 def _to(device: torch.device, batch):

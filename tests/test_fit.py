@@ -238,6 +238,29 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_last_good_state(t
     assert card["steps"] == 10 and tensors["model/mean"].isfinite().all()
 
 
+class Breaks(Mean):
+    """Its losses are finite and its gradient is not from the 8th batch on."""
+
+    def loss(self, x):
+        loss = super().loss(x)
+        return loss + (0 * self.mean.sum()).sqrt() if len(self.seen) > 7 else loss
+
+
+def test_weights_that_are_not_finite_never_replace_a_good_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match=r"step 8; .*run \(step 5\)"):
+        run(model=Breaks(), checkpoint=tmp_path / "run", checkpoint_every=5)
+    with pytest.raises(FloatingPointError, match=r"a parameter is not finite after step 7; .*again \(step 4\)"):
+        run(model=Breaks(), checkpoint=tmp_path / "again", checkpoint_every=4)
+    for name in ("run", "again"):
+        assert checkpoint.read(tmp_path / name)[0]["model/mean"].isfinite().all()
+
+
+def test_a_moving_average_that_the_checkpoint_lacks_is_named(tmp_path):
+    run(checkpoint=tmp_path / "run")
+    with pytest.raises(CheckpointError, match="belongs to another run.*with moving average"):
+        run(checkpoint=tmp_path / "run", ema=0.9)
+
+
 def test_without_a_checkpoint_the_error_says_so():
     with pytest.raises(FloatingPointError, match="no checkpoint was kept"):
         run(model=Explodes())
@@ -269,6 +292,7 @@ def test_bad_settings_are_named(options, message):
         (MultivariateNormal(torch.zeros(3), torch.eye(3)), ValueError, r"event shape \(2,\) for Mean; got \(3,\)"),
         ([[1.0, 2.0]], TypeError, "data must be a tensor"),
         ((DATA, DATA[:3]), ValueError, "same length"),
+        (DATA.double(), ValueError, "data must have the model's dtype, torch.float32; got torch.float64"),
     ],
 )
 def test_bad_data_are_refused_before_the_first_step(data, error, message):
@@ -342,9 +366,10 @@ def test_two_processes_share_weights_but_not_noise(tmp_path):
     assert not torch.equal(first["noise"], second["noise"])
 
 
-def test_mixed_precision_trains():
-    model, history = run(precision="bf16-mixed", accelerator="cpu", steps=200)
+def test_mixed_precision_trains_on_data_that_are_not_rounded():
+    model, history = run(precision="bf16-mixed", steps=200, clip=10.0)
     assert model.mean.dtype == torch.float32 and (model.mean - DATA.mean(0)).norm() < 1
+    assert {x.dtype for x in model.seen} == {torch.float32}
 
 
 @pytest.mark.gpu

@@ -7,6 +7,7 @@ looseness of the bound.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -34,7 +35,16 @@ def likelihood_gap(
 
     `model` is a model with `log_prob`, or a function x (n, *event_shape) -> log-density (n,).
     """
-    x = data.sample((check_count(n),), generator=torch.Generator().manual_seed(seed))
-    log_prob = model.log_prob if isinstance(model, GenerativeModel) else model
-    difference = data.log_prob(x) - log_prob(x)
+    if check_count(n) < 2:
+        raise ValueError(f"n must be at least 2 for a standard error; got {n}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        x = data.sample((n,))
+    log_prob, there = model, x
+    if isinstance(model, GenerativeModel):
+        log_prob, there = model.log_prob, x.to(next(chain(model.parameters(), model.buffers())).device)
+    found = log_prob(there).to(x.device)
+    if found.shape != (n,):
+        raise ValueError(f"model must give log-densities of shape ({n},); got {tuple(found.shape)}")
+    difference = data.log_prob(x) - found
     return Estimate(float(difference.mean()), float(difference.std() / n**0.5))

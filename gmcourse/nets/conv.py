@@ -65,6 +65,8 @@ def unfold(channels: int, outputs: int) -> list[nn.Module]:
 def _pyramid(image: Sequence[int], width: int, levels: int) -> tuple[list[int], tuple[int, int]]:
     """Channels of every level and the size at the top of the pyramid."""
     _, h, w = image
+    if levels < 1:
+        raise ValueError(f"levels must be at least 1; got {levels}")
     if h % 2**levels or w % 2**levels:
         raise ValueError(f"image height and width must be divisible by {2**levels} for levels={levels}; got {h} × {w}")
     return [width * 2**k for k in range(levels)], (h // 2**levels, w // 2**levels)

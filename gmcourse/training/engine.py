@@ -30,9 +30,12 @@ class Plain:
         """Gradients of the loss."""
         loss.backward()
 
-    def clip_gradients(self, module: nn.Module, optimizer: Optimizer, max_norm: float) -> None:
+    def clip_gradients(
+        self, module: nn.Module, optimizer: Optimizer, max_norm: float, error_if_nonfinite: bool = False
+    ) -> None:
         """Scale the gradients of the optimiser's parameters down to a total norm of `max_norm`."""
-        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], max_norm)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, max_norm, error_if_nonfinite=error_if_nonfinite)
 
     def all_reduce(self, values: Tensor, reduce_op: str = "mean") -> Tensor:
         """The mean over processes: of one, itself."""
@@ -56,13 +59,16 @@ def engine(
     Without an `accelerator` a single process stays on the model's own device. Several processes run DDP, which tolerates
     players that leave some parameters alone.
     """
-    several = devices not in (1, [0]) or num_nodes > 1
-    if accelerator is None and not several and strategy == "auto" and precision == "32-true":
-        return Plain(next((p.device for p in model.parameters()), torch.device("cpu")))
+    here = next((p.device for p in model.parameters()), torch.device("cpu"))
+    several = (len(devices) if isinstance(devices, list) else devices) != 1 or num_nodes > 1
+    if accelerator is None and devices == 1 and not several and strategy == "auto" and precision == "32-true":
+        return Plain(here)
     from lightning_fabric import Fabric
 
     if several and strategy in ("auto", "ddp"):
         strategy = "ddp_find_unused_parameters_true"
+    if accelerator is None and not several:
+        accelerator, devices = here.type, [here.index] if here.type == "cuda" and devices == 1 else devices
     fabric = Fabric(
         accelerator=accelerator or "auto", devices=devices, num_nodes=num_nodes, strategy=strategy, precision=precision
     )

@@ -51,8 +51,11 @@ def key(*parts) -> int:
 def reseed(device: torch.device, *parts) -> None:
     """Set the random state of the CPU and of `device` to one that depends on the parts alone."""
     torch.default_generator.manual_seed(key(*parts))
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(key(*parts))
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(key(*parts))
+    elif device.type == "mps":
+        torch.mps.manual_seed(key(*parts))
 
 
 def size(data: Data) -> int | None:
@@ -74,13 +77,18 @@ def size(data: Data) -> int | None:
 
 
 def batches(data: Data, share: Share, start: int, stop: int, *, workers: int = 0) -> Iterator:
-    """The batches of steps start … stop − 1, each drawn only when asked for (a Dataset may be read ahead by `workers`)."""
+    """The batches of steps start … stop − 1, each drawn only when asked for.
+
+    A Dataset may be read ahead by `workers` processes. If it draws random numbers itself (augmentations), a run with workers
+    is repeatable but does not resume bitwise, since their random state is not a function of the step.
+    """
     n = size(data)
     if n is None:
         return (data.sample((share.batch_size,)) for _ in range(start, stop))
     rows = share.rows(n, start, stop)
     if isinstance(data, Dataset):
-        loader = DataLoader(data, batch_sampler=(r.tolist() for r in rows), num_workers=workers)
+        own = torch.Generator().manual_seed(key(share.seed, share.rank, "workers", start))
+        loader = DataLoader(data, batch_sampler=(r.tolist() for r in rows), num_workers=workers, generator=own)
         return (batch[0] if isinstance(batch, list) and len(batch) == 1 else batch for batch in loader)
     if isinstance(data, Tensor):
         return (data[r.to(data.device)] for r in rows)

@@ -1,18 +1,21 @@
 """The training game: players round one table, each with an optimiser, a learning rate and perhaps a moving average."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gmcourse.model import GenerativeModel, Player
+from gmcourse.training.engine import Plain
 
 
 class Table(nn.Module):
-    """All players' losses as one module: called with whose turn it is and a batch, it gives that player's mean loss.
+    """All players' losses as one module: after `deal(batch)`, called with whose turn it is, it gives that player's loss.
 
-    One module means one wrapper: mixed precision and DDP see every loss, whoever's it is.
+    One module means one wrapper: mixed precision and DDP see every loss, whoever's it is. The batch is no argument of
+    `forward`, so that mixed precision does not round the data themselves.
     """
 
     def __init__(self, model: GenerativeModel, players: Sequence[Player]):
@@ -20,8 +23,13 @@ class Table(nn.Module):
         self.model = model
         self.players = players
 
-    def forward(self, turn: int, batch: Tensor) -> Tensor:
-        return self.players[turn].loss(batch).mean()
+    def deal(self, batch: Tensor | tuple[Tensor, ...]) -> None:
+        """Lay a batch on the table: what all players see until the next one."""
+        self.batch = batch
+
+    def forward(self, turn: int) -> Tensor:
+        """Mean loss of the player whose turn it is, a scalar."""
+        return self.players[turn].loss(self.batch).mean()
 
 
 class Move:
@@ -47,7 +55,8 @@ class Move:
             raise ValueError(f"ema must lie in [0, 1); got {ema} for player {player.name!r}")
         own = {id(p) for p in self.parameters}
         self.others = [p for q in players for p in q.parameters() if p.requires_grad and id(p) not in own]
-        self.optimizer = (optimizer or _adam)(self.parameters, lr=lr)
+        adam = partial(torch.optim.Adam, fused=isinstance(run_on, Plain))  # a fused step can't be clipped under a scaler
+        self.optimizer = (optimizer or adam)(self.parameters, lr=lr)
         self._wrapped = run_on.setup_optimizers(self.optimizer)
         self._rates = [group["lr"] for group in self.optimizer.param_groups]
         self.average = None
@@ -70,7 +79,7 @@ class Move:
         self.optimizer.zero_grad()
         self.run_on.backward(loss)
         if clip is not None:
-            self.run_on.clip_gradients(table, self._wrapped, max_norm=clip)
+            self.run_on.clip_gradients(table, self._wrapped, max_norm=clip, error_if_nonfinite=False)
         self._wrapped.step()
         if self.average is not None:
             self.average.update_parameters(nn.ParameterList(self.parameters))
@@ -81,7 +90,3 @@ class Move:
         if self.average is not None:
             for p, mean in zip(self.parameters, self.average.module, strict=True):
                 p.copy_(mean)
-
-
-def _adam(parameters: Sequence[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=lr, fused=True)

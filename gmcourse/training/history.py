@@ -34,7 +34,7 @@ class History:
             smooth = loss.unfold(0, width, 1).mean(1)
             (line,) = ax.plot(torch.arange(width, len(loss) + 1), smooth, label=name)
             ax.plot(torch.arange(1, len(loss) + 1), loss, color=line.get_color(), alpha=0.15, zorder=0)
-        ax.set(xlabel="step", ylabel="loss")
+        ax.set(xlabel="step" if len({len(loss) for loss in self.losses.values()}) == 1 else "move", ylabel="loss")
         ax.legend(frameon=False)
         return ax
 

@@ -42,6 +42,8 @@ class RunState:
         """Write the state after `history.steps` steps."""
         if self.path is None:
             return
+        if not all(p.isfinite().all() for p in self.model.parameters()):
+            raise FloatingPointError(f"a parameter is not finite after step {history.steps - 1}; {self.where()}")
         if self.run_on.is_global_zero:
             card = {"kind": "run", "steps": history.steps, "seconds": history.seconds, "settings": self.settings}
             checkpoint.write(self.path, self._tensors(history), card)

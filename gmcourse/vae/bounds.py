@@ -7,6 +7,7 @@ L₁ = L, L_k grows with k, and L_∞ = log p(x). Both work for every model with
 the posterior, and the decoder's output; a plain VAE has one group.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from gmcourse.model import GenerativeModel, StandardNormal, check_count
-from gmcourse.vae.posterior import gaussian_kl
+from gmcourse.vae.posterior import gaussian_kl, is_diagonal
 
 
 class Drawn(NamedTuple):
@@ -46,8 +47,8 @@ def elbo(model, x: Tensor, *, kl: str = "analytic", samples: int = 1) -> Elbo:
     """ELBO of a VAE at x (n, *event_shape) by `samples` draws of z, thesis (2.8).
 
     Args:
-        kl: "analytic" uses the closed form wherever posterior and prior are both Gaussian and the closed form is right
-            (see `Drawn`); "monte_carlo" always takes log q(z|x) − log p(z) at the drawn z. Both have the same expectation.
+        kl: "analytic" uses the closed form wherever posterior and prior are diagonal Gaussians and it is right (see
+            `Drawn`); "monte_carlo" always takes log q(z|x) − log p(z) at the drawn z. Both have the same expectation.
 
     >>> import torch
     >>> from gmcourse.vae import mlp_vae
@@ -57,8 +58,8 @@ def elbo(model, x: Tensor, *, kl: str = "analytic", samples: int = 1) -> Elbo:
     if kl not in ("analytic", "monte_carlo"):
         raise ValueError(f"kl must be 'analytic' or 'monte_carlo'; got {kl!r}")
     model.check_batch(x)
-    n = len(x)
-    x = x.repeat_interleave(check_count(samples, "samples"), dim=0)
+    n, samples = len(x), check_count(samples, "samples")
+    x = x.repeat_interleave(samples, dim=0)
     groups, out = model.infer(x)
     reconstruction = model.likelihood_of_x(out).log_prob(x)
     divergence = sum(_kl(group, kl) for group in groups)
@@ -71,11 +72,12 @@ def iwae_bound(model, x: Tensor, k: int = 100, *, chunk: int = 100_000) -> Tenso
     At most about `chunk` rows go through the nets at once, so k may be in the tens of thousands; its weights are summed in
     the log domain as they come.
     """
-    at_once = max(1, min(check_count(k, "k"), chunk // max(1, len(x))))
+    k = check_count(k, "k")
+    at_once = max(1, min(k, chunk // max(1, len(x))))
     total = torch.full((len(x),), -torch.inf, device=x.device, dtype=x.dtype)
     for start in range(0, k, at_once):
         total = torch.logaddexp(total, log_weights(model, x, min(at_once, k - start)).logsumexp(1))
-    return total - torch.log(torch.tensor(float(k)))
+    return total - math.log(k)
 
 
 def log_weights(model, x: Tensor, k: int) -> Tensor:
@@ -83,13 +85,15 @@ def log_weights(model, x: Tensor, k: int) -> Tensor:
 
     Their mean over k estimates the ELBO, their logmeanexp the IWAE bound.
     """
-    rows = model.check_batch(x).repeat_interleave(check_count(k, "k"), dim=0)
+    k = check_count(k, "k")
+    rows = model.check_batch(x).repeat_interleave(k, dim=0)
     return elbo(model, rows, kl="monte_carlo").value.unflatten(0, (len(x), k))
 
 
 def _kl(group: Drawn, kind: str) -> Tensor:
-    if kind == "analytic" and group.closed and isinstance(group.p, StandardNormal):
-        return gaussian_kl(group.q)
-    if kind == "analytic" and group.closed and isinstance(group.p, Independent):
-        return gaussian_kl(group.q, group.p)
+    if kind == "analytic" and group.closed and is_diagonal(group.q):
+        if isinstance(group.p, StandardNormal):
+            return gaussian_kl(group.q)
+        if is_diagonal(group.p):
+            return gaussian_kl(group.q, group.p)
     return group.q.log_prob(group.z) - group.p.log_prob(group.z)

@@ -83,6 +83,8 @@ def mlp_hierarchy(
     **options,
 ) -> HierarchicalVAE:
     """Hierarchical VAE on vectors: one group per entry of `latents`, from the top down, with residual dense cells."""
+    if not latents:
+        raise ValueError("latents must name at least one group; got none")
     likelihood = likelihood or Gaussian(0.5, "global")
     groups = []
     for i, d in enumerate(latents):
@@ -138,9 +140,10 @@ def conv_hierarchy(
     """
     channels, h, w = event_shape
     factors = [factor for _, factor in latents]
-    falling = all(a % b == 0 for a, b in zip(factors, [*factors[1:], 2], strict=True))
-    if not falling or h % factors[0] or w % factors[0]:
-        raise ValueError(f"latents: factors must fall from group to group, stay even and divide {h} × {w}; got {factors}")
+    powers = bool(factors) and all(f >= 2 and f & (f - 1) == 0 for f in factors)
+    if not powers or factors != sorted(factors, reverse=True) or h % factors[0] or w % factors[0]:
+        wanted = f"powers of two, at least 2, that never rise from group to group and divide {h} × {w}"
+        raise ValueError(f"latents: the factors must be {wanted}; got {factors}")
     likelihood = likelihood or Gaussian(0.3, "global")
     groups = []
     for i, (c, factor) in enumerate(latents):

@@ -6,8 +6,9 @@ r"""Where a VAE goes wrong, in numbers: the aggregated posterior and the latent 
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
+from torch.distributions import Categorical, MixtureSameFamily
 
+from gmcourse.vae.posterior import normal
 from gmcourse.vae.vae import VAE
 
 
@@ -15,11 +16,16 @@ from gmcourse.vae.vae import VAE
 def aggregated_posterior(vae: VAE, x: Tensor) -> MixtureSameFamily:
     """q(z) over the rows of x (n, *event_shape): a mixture of n Gaussians with `log_prob` and `sample`."""
     q = vae.encoder(vae.check_batch(x)).base_dist
-    components = Independent(Normal(q.loc, q.scale, validate_args=False), 1, validate_args=False)
-    return MixtureSameFamily(Categorical(logits=torch.zeros(len(x), device=x.device)), components, validate_args=False)
+    uniform = Categorical(logits=torch.zeros(len(x), device=x.device))
+    return MixtureSameFamily(uniform, normal(q.loc, q.scale), validate_args=False)
 
 
 @torch.no_grad()
 def active_units(vae: VAE, x: Tensor, *, threshold: float = 0.01) -> Tensor:
-    """Which latent dimensions carry information about x: shape (d,), True where Var_x(μ_u(x)) exceeds the threshold."""
+    """Which latent dimensions carry information about x: shape (d,), True where Var_x(μ_u(x)) exceeds the threshold.
+
+    Raises ValueError for fewer than two rows of x, which have no variance.
+    """
+    if len(x) < 2:
+        raise ValueError(f"x must have at least 2 rows; got {len(x)}")
     return vae.encoder(vae.check_batch(x)).mean.var(0) > threshold

@@ -19,7 +19,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
 from gmcourse.vae.bounds import Drawn, elbo, iwae_bound
-from gmcourse.vae.posterior import diagonal_normal, soft_clamp
+from gmcourse.vae.posterior import at_least_single, diagonal_normal, normal, soft_clamp
 
 
 class Group(nn.Module):
@@ -58,7 +58,7 @@ class Group(nn.Module):
         """
         shift, log_ratio = self.posterior(seen).chunk(2, dim=1)
         p = p.base_dist
-        return diagonal_normal(p.loc + shift, p.scale.log() + soft_clamp(log_ratio))
+        return normal(p.loc + at_least_single(shift), p.scale * soft_clamp(at_least_single(log_ratio)).exp())
 
 
 class HierarchicalVAE(GenerativeModel):
@@ -161,7 +161,7 @@ class HierarchicalVAE(GenerativeModel):
 
     def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw ε ~ N(0, I), shape (n, Σ sizes)."""
-        return StandardNormal(sum(self.noise_blocks.values())).to(self.start.device).sample(n, generator=generator)
+        return StandardNormal(sum(self.noise_blocks.values())).to(self.start).sample(n, generator=generator)
 
     def push(self, eps: Tensor) -> Tensor:
         """Carry noise (n, Σ sizes) to data, differentiably: z_l = μ_l + σ_l ε_l down the path, then x = mean + σ ε_x."""

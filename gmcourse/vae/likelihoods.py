@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Independent, Normal
+from torch.distributions import Independent
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from gmcourse.vae.posterior import soft_clamp
+from gmcourse.vae.posterior import at_least_single, normal, soft_clamp
 
 
 class Gaussian(nn.Module):
@@ -52,6 +52,7 @@ class Gaussian(nn.Module):
 
     def parameters_of(self, out: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of x, broadcastable to its shape."""
+        out = at_least_single(out)
         if self.learned == "pixel":
             mean, log_ratio = out.chunk(2, dim=1)
             return mean, (self.log_sigma + soft_clamp(log_ratio)).exp()
@@ -60,7 +61,7 @@ class Gaussian(nn.Module):
     def forward(self, out: Tensor) -> Independent:
         """p(x|z) with batch shape (n,)."""
         mean, sigma = self.parameters_of(out)
-        return Independent(Normal(mean, sigma.expand_as(mean), validate_args=False), mean.ndim - 1, validate_args=False)
+        return normal(mean, sigma.expand_as(mean))
 
     def mean(self, out: Tensor) -> Tensor:
         """E[x|z]."""
@@ -96,7 +97,7 @@ class Bernoulli(nn.Module):
 
     def forward(self, out: Tensor) -> "BernoulliImage":
         """p(x|z) with batch shape (n,)."""
-        return BernoulliImage(out)
+        return BernoulliImage(at_least_single(out))
 
     def mean(self, out: Tensor) -> Tensor:
         """E[x|z], the probabilities of a 1."""

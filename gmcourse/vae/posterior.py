@@ -25,7 +25,22 @@ class GaussianEncoder(nn.Module):
 
 def diagonal_normal(mu: Tensor, log_sigma: Tensor) -> Independent:
     """N(μ, diag σ²) over everything but the batch dimension; log σ is softly clamped to (−5, 5)."""
-    return Independent(Normal(mu, soft_clamp(log_sigma).exp(), validate_args=False), mu.ndim - 1, validate_args=False)
+    return normal(at_least_single(mu), soft_clamp(at_least_single(log_sigma)).exp())
+
+
+def normal(mean: Tensor, sigma: Tensor) -> Independent:
+    """N(mean, diag sigma²) over everything but the batch dimension."""
+    return Independent(Normal(mean, sigma, validate_args=False), mean.ndim - 1, validate_args=False)
+
+
+def is_diagonal(distribution) -> bool:
+    """Whether a distribution is one of independent Gaussians, for which `gaussian_kl` is right."""
+    return isinstance(distribution, Independent) and type(distribution.base_dist) is Normal
+
+
+def at_least_single(x: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32: nets may run in half precision, log-densities may not."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def soft_clamp(x: Tensor, limit: float = LIMIT) -> Tensor:

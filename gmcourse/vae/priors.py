@@ -16,8 +16,8 @@ from gmcourse.vae.posterior import diagonal_normal
 
 def sample_mixture(weights: Tensor, components: Independent, n: int, generator: torch.Generator | None) -> Tensor:
     """Draw n points from Σ_k weights_k · components_k, shape (n, d)."""
-    loc, scale = components.base_dist.loc, components.base_dist.scale
-    k = torch.multinomial(weights, check_count(n), replacement=True, generator=generator)
+    n, loc, scale = check_count(n), components.base_dist.loc, components.base_dist.scale
+    k = torch.multinomial(weights, n, replacement=True, generator=generator)
     return loc[k] + scale[k] * torch.randn(n, loc.shape[1], generator=generator, device=loc.device, dtype=loc.dtype)
 
 

@@ -42,11 +42,14 @@ class LatentGrid:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) in nats by the midpoint rule, shape (n,)."""
-        self.vae.check_batch(x)
-        rows = max(1, 2_000_000 // len(self.nodes))
-        return torch.cat([self.log_joint(part).logsumexp(1) for part in x.split(rows)])
+        return torch.cat([self.log_joint(part).logsumexp(1) for part in self._parts(x)])
 
     def posterior(self, x: Tensor) -> Tensor:
         """The true posterior density p(z|x) at every node, shape (n, *grid), indexed [z₁, z₂]."""
-        joint = self.log_joint(self.vae.check_batch(x))
-        return ((joint - joint.logsumexp(1, keepdim=True)).exp() / self.step ** len(self.shape)).unflatten(1, self.shape)
+        each = [self.log_joint(part).softmax(1) / self.step ** len(self.shape) for part in self._parts(x)]
+        return torch.cat(each).unflatten(1, self.shape)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, ...]:
+        """x in parts small enough that x times nodes times pixels fits into memory, on the grid's device."""
+        rows = max(1, 4_000_000 // (len(self.nodes) * self.vae.event_shape.numel()))
+        return self.vae.check_batch(x).to(self.nodes.device).split(rows)

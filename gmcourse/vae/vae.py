@@ -83,11 +83,12 @@ class VAE(GenerativeModel):
         """Sizes of ε_z and ε_x in the flat noise vector."""
         if not hasattr(self.prior, "push"):
             raise NotImplementedError(f"prior {type(self.prior).__name__} has no push, so this VAE is not a transport")
-        return {"z": sum(self.prior.noise_blocks.values()), "x": self.likelihood_of_x.noise_size(self.event_shape)}
+        return {"z": self.prior.event_shape.numel(), "x": self.likelihood_of_x.noise_size(self.event_shape)}
 
     def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw ε = (ε_z, ε_x) ~ N(0, I), shape (n, d_z + d_x)."""
-        return StandardNormal(sum(self.noise_blocks.values())).to(self.step.device).sample(n, generator=generator)
+        like = next(self.decoder.parameters())
+        return StandardNormal(sum(self.noise_blocks.values())).to(like).sample(n, generator=generator)
 
     def push(self, eps: Tensor) -> Tensor:
         """Carry noise (n, d_z + d_x) to data, differentiably: z = prior.push(ε_z), x = mean + σ ε_x."""

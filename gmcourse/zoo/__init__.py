@@ -32,7 +32,7 @@ def card(name: str) -> dict:
 
 
 def save(model: GenerativeModel, facts: dict) -> Path:
-    """Put a trained model into the zoo, named after the recipe and seed on its card, and print a copy of the card beside it."""
+    """Put a trained model into the zoo, named after recipe and seed on its card, with a printed copy of the card."""
     name = facts["recipe"] + (f"_seed{facts['seed']}" if facts["seed"] else "")
     path = checkpoint.save(WEIGHTS / f"{name}.safetensors", model, facts)
     path.with_suffix(".json").write_text(json.dumps(checkpoint.read(path)[1], indent=2) + "\n")

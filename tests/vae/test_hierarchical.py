@@ -27,7 +27,7 @@ def test_many_importance_samples_reach_the_evidence(inference):
     model = mlp_hierarchy(latents=(1, 1), width=16, inference=inference, likelihood=Gaussian(0.7))
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(0.05 * torch.randn_like(p))
+            p.add_(0.03 * torch.randn_like(p))
         x = model.sample(20)
         truth, bound = evidence_by_noise(model, x), iwae_bound(model, x, 20_000)
         assert torch.allclose(bound, truth, atol=0.08)
@@ -60,9 +60,12 @@ def test_analytic_and_monte_carlo_kl_agree_on_average(inference):
     model, x = mlp_hierarchy(latents=(2, 2), width=16, inference=inference), torch.randn(3, 2)
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(0.15 * torch.randn_like(p))
-        terms = [elbo(model, x, kl=kind, samples=40_000).kl for kind in ("analytic", "monte_carlo")]
-    assert torch.allclose(*terms, rtol=0.03, atol=0.02)
+            p.add_(0.08 * torch.randn_like(p))
+        draws = [
+            torch.stack([elbo(model, x, kl=kind, samples=500).kl for _ in range(60)]) for kind in ("analytic", "monte_carlo")
+        ]
+    error = (draws[0].var(0) / 60 + draws[1].var(0) / 60).sqrt()
+    assert ((draws[0].mean(0) - draws[1].mean(0)).abs() < 4.5 * error + 1e-4).all()
 
 
 def test_cold_samples_scatter_less():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from scipy.stats import ks_2samp
 
 from gmcourse import Likelihood, checkpoint
 from gmcourse.vae import (
@@ -79,8 +80,8 @@ def test_pushed_noise_is_distributed_as_samples(model):
         for p in model.parameters():
             p.add_(0.05 * torch.randn_like(p))
         pushed, drawn = model.push(model.noise(4000)).flatten(1), model.sample(4000).flatten(1)
-    error = (pushed.mean(0) - drawn.mean(0)).abs() / ((pushed.var(0) + drawn.var(0)) / 4000).sqrt()
-    assert error.square().mean() < 3 and torch.allclose(pushed.std(0).mean(), drawn.std(0).mean(), rtol=0.05)
+    for k in range(0, pushed.shape[1], 97):  # a few pixels of an image, all of the plane's first coordinate
+        assert ks_2samp(pushed[:, k].numpy(), drawn[:, k].numpy()).pvalue > 1e-4
 
 
 def test_saved_weights_give_the_same_samples(model, tmp_path, request):
@@ -129,5 +130,5 @@ def test_beta_schedules():
 def test_conv_nets_say_which_sizes_they_take():
     with pytest.raises(ValueError, match="divisible by 4 for levels=2; got 30 × 28"):
         conv_vae((1, 30, 28))
-    with pytest.raises(ValueError, match="factors must fall"):
+    with pytest.raises(ValueError, match="never rise from group to group"):
         conv_hierarchy((1, 28, 28), latents=((2, 2), (2, 4)))
