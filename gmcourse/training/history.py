@@ -32,8 +32,8 @@ class History:
         for name, loss in self.losses.items():
             width = max(1, int(window * len(loss)))
             smooth = loss.unfold(0, width, 1).mean(1)
-            (line,) = ax.plot(torch.arange(width, len(loss) + 1), smooth, label=name)
-            ax.plot(torch.arange(1, len(loss) + 1), loss, color=line.get_color(), alpha=0.15, zorder=0)
+            (raw,) = ax.plot(torch.arange(1, len(loss) + 1), loss, alpha=0.25, linewidth=0.8, rasterized=True)
+            ax.plot(torch.arange(len(smooth)) + (width + 1) / 2, smooth, color=raw.get_color(), label=name)
         ax.set(xlabel="step" if len({len(loss) for loss in self.losses.values()}) == 1 else "move", ylabel="loss")
         ax.legend(frameon=False)
         return ax

@@ -14,8 +14,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.quiver import Quiver
-from torch import Tensor
+from torch import Tensor, as_tensor
 
+from gmcourse.training.history import History
 from gmcourse.viz import style
 from gmcourse.viz.mosaic import enlarge, mosaic_array
 from gmcourse.viz.plane import Extent, around, evaluate, extent_of, grid, on_grid
@@ -148,24 +149,11 @@ def latent_map(means: Tensor, labels: Tensor, ax: Axes | None = None, names: Seq
 
 
 def loss_curves(history: Any, ax: Axes | None = None, log: bool = False) -> Axes:
-    """Each player's losses by step: a running mean over a fiftieth of the steps, raw values faint behind it.
-
-    `history` is what `fit` returns, or a dict from a player's name to its losses, one per step. `log`:
-    logarithmic axis.
-    """
-    losses = getattr(history, "losses", history)
-    ax = new_axes(5.0, 3.2) if ax is None else ax
-    for k, (name, values) in enumerate(losses.items()):
-        raw, color = _array(values), style.PALETTE[k % len(style.PALETTE)]
-        window = max(1, len(raw) // 50)
-        smooth = np.convolve(raw, np.full(window, 1 / window), "valid")
-        ax.plot(np.arange(1, len(raw) + 1), raw, color=color, alpha=0.25, linewidth=0.8, rasterized=True)
-        ax.plot(np.arange(len(smooth)) + (window + 1) / 2, smooth, color=color, label=name)
+    """Each player's losses by step, as a `History` plots itself; a dict from names to losses will do. `log`: log axis."""
+    losses = {name: as_tensor(values) for name, values in getattr(history, "losses", history).items()}
+    ax = History(losses).plot(new_axes(5.0, 3.2) if ax is None else ax)
     if log:
         ax.set_yscale("log")
-    ax.set(xlabel="step", ylabel="loss")
-    if len(losses) > 1:
-        ax.legend()
     return ax
 
 
