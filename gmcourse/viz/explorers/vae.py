@@ -81,7 +81,7 @@ def prior_hole(model: VAE, images: Tensor) -> Explorer:
         images: data (n, 1, h, w) in [-1, 1] whose posteriors make up q(z).
     """
     posterior = aggregated_posterior(model, images)
-    density = on_grid(posterior.log_prob, EXTENT, 150).exp()
+    density = on_grid(posterior.log_prob, EXTENT, 120).exp()
     circle = np.linspace(0, 2 * np.pi, 100)
 
     @torch.no_grad()
@@ -103,8 +103,8 @@ def prior_hole(model: VAE, images: Tensor) -> Explorer:
         axes[0].plot(*here, "+", color=style.VERMILION, markersize=16, markeredgewidth=3)
         axes[1].imshow(digit, extent=(0, 1, 0, 1), cmap="gray", vmin=-1, vmax=1)
         verdict = "a hole: prior likes it, no datum lives here" if p > 0.02 and q < p / 5 else ""
-        axes[1].text(0.5, -0.06, f"p(z) = {p:.3f},  q(z) = {q:.3f}", ha="center", va="top", fontsize=11)
-        axes[1].text(0.5, -0.15, verdict, ha="center", va="top", fontsize=11, color=style.VERMILION)
+        axes[1].text(0.5, -0.02, f"p(z) = {p:.3f},  q(z) = {q:.3f}", ha="center", va="top", fontsize=10)
+        axes[1].text(0.5, -0.075, verdict, ha="center", va="top", fontsize=10, color=style.VERMILION)
 
     return Explorer(
         compute,
