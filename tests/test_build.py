@@ -194,7 +194,7 @@ def test_unknown_chapter_and_empty_folder(course, tmp_path_factory):
         build(root=tmp_path_factory.mktemp("nothing"))
 
 
-def test_threads_are_two_unless_said_otherwise(course, monkeypatch):
+def test_one_thread_unless_said_otherwise(course, monkeypatch):
     for cell in ("imports", "check-iwae", "still"):
         change(course, cell, "")
     change(
@@ -203,6 +203,6 @@ def test_threads_are_two_unless_said_otherwise(course, monkeypatch):
         "import os\nprint(os.environ['OMP_NUM_THREADS'], os.environ['PYTHONPATH'].split(os.pathsep)[0])",
     )
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert cells(read(build(root=course)[0]))["here"].outputs[0].text == f"2 {building.ROOT}\n"
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert cells(read(build(root=course)[0]))["here"].outputs[0].text.startswith("1 ")
+    assert cells(read(build(root=course)[0]))["here"].outputs[0].text == f"1 {building.ROOT}\n"
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert cells(read(build(root=course)[0]))["here"].outputs[0].text.startswith("2 ")
