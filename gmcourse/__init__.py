@@ -17,12 +17,22 @@ from gmcourse.version import __version__
 
 if TYPE_CHECKING:
     from gmcourse.fit import fit
-    from gmcourse.model import GenerativeModel, Likelihood, Player, StandardNormal, device
+    from gmcourse.model import GenerativeModel, Likelihood, Player, StandardNormal, Trainable, device
     from gmcourse.training.history import History
 
-__all__ = ["GenerativeModel", "History", "Likelihood", "Player", "StandardNormal", "__version__", "device", "fit"]
+__all__ = [
+    "GenerativeModel",
+    "History",
+    "Likelihood",
+    "Player",
+    "StandardNormal",
+    "Trainable",
+    "__version__",
+    "device",
+    "fit",
+]
 
-HOMES = {name: "model" for name in ("GenerativeModel", "Likelihood", "Player", "StandardNormal", "device")}
+HOMES = {name: "model" for name in ("GenerativeModel", "Likelihood", "Player", "StandardNormal", "Trainable", "device")}
 HOMES |= {"History": "training.history", "fit": "fit"}
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from gmcourse.model import GenerativeModel, Player, check_count
+from gmcourse.model import Player, Trainable, check_count
 from gmcourse.training.engine import engine
 from gmcourse.training.feed import Data, Share, batches, reseed, size
 from gmcourse.training.game import Move, Table
@@ -27,7 +27,7 @@ from gmcourse.training.resume import RunState
 
 
 def fit(
-    model: GenerativeModel,
+    model: Trainable,
     data: Data,
     *,
     steps: int | None = None,
@@ -38,7 +38,7 @@ def fit(
     schedule: Callable[[float], float] | None = None,
     clip: float | None = None,
     ema: float | Mapping[str, float] | None = None,
-    callback: Callable[[int, GenerativeModel], bool | None] | None = None,
+    callback: Callable[[int, Trainable], bool | None] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
     resume: bool = True,
@@ -148,7 +148,7 @@ def _total_steps(data: Data, share: Share, steps: int | None, epochs: int | None
     return check_count(epochs, "epochs") * share.steps_per_epoch(n)
 
 
-def _check(model: GenerativeModel, data: Data) -> None:
+def _check(model: Trainable, data: Data) -> None:
     """Data that don't fit the model are refused before the first step, as far as they can be looked at without drawing."""
     if isinstance(data, Tensor):
         model.check_data(data)

@@ -49,15 +49,13 @@ class Player:
             raise ValueError(f"every must be a positive number of steps; got {self.every} for player {self.name!r}")
 
 
-class GenerativeModel(nn.Module):
-    """Base of all models: an `event_shape`, a meaning of `log_prob`, a way to sample and a game to train it.
+class Trainable(nn.Module):
+    """What `fit` can train: data of one `event_shape`, and a game. Most are generative models; classifiers are, too.
 
     Args:
         event_shape: shape of one datum, without the batch dimension.
     """
 
-    likelihood: Likelihood = Likelihood.NONE
-    nfe: int = 1  # network evaluations per sample
     data_range: tuple[float, float] = (-math.inf, math.inf)  # values a datum may take
 
     def __init__(self, event_shape: Sequence[int]):
@@ -71,14 +69,6 @@ class GenerativeModel(nn.Module):
     def loss(self, x: Tensor) -> Tensor:
         """Loss of a batch (n, *event_shape): shape (n,) where there is a loss per sample, else a scalar."""
         raise NotImplementedError(f"{type(self).__name__} has no single loss; train it through players()")
-
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n samples, shape (n, *event_shape), without gradients, on the model's device."""
-        raise NotImplementedError(f"{type(self).__name__} does not sample")
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log-density of x (n, *event_shape) in nats, shape (n,); read `likelihood` for what the number means."""
-        raise NotImplementedError(f"{type(self).__name__} has no log_prob (likelihood: {self.likelihood.value})")
 
     def check_batch(self, x: Tensor, name: str = "x") -> Tensor:
         """Return x if it is a batch (n, *event_shape) of floating-point numbers, else raise ValueError saying what came."""
@@ -103,6 +93,21 @@ class GenerativeModel(nn.Module):
             wanted = f"[{self.data_range[0]:g}, {self.data_range[1]:g}]"
             raise ValueError(f"{name} must lie in {wanted} for {type(self).__name__}; got values from {low:g} to {high:g}")
         return x
+
+
+class GenerativeModel(Trainable):
+    """Base of all models: an `event_shape`, a meaning of `log_prob`, a way to sample and a game to train it."""
+
+    likelihood: Likelihood = Likelihood.NONE
+    nfe: int = 1  # network evaluations per sample
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n samples, shape (n, *event_shape), without gradients, on the model's device."""
+        raise NotImplementedError(f"{type(self).__name__} does not sample")
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-density of x (n, *event_shape) in nats, shape (n,); read `likelihood` for what the number means."""
+        raise NotImplementedError(f"{type(self).__name__} has no log_prob (likelihood: {self.likelihood.value})")
 
 
 def check_count(n: int, name: str = "n") -> int:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,18 @@ from typer.testing import CliRunner
 from gmcourse import build as building
 from gmcourse import checkpoint, recipes, zoo
 from gmcourse.catalog import ROWS
+from gmcourse.classifier import mlp_classifier
 from gmcourse.cli import app, doctor
 from gmcourse.data import images
 from gmcourse.recipes import Recipe
+from gmcourse.recipes.measures import accuracy, bounds
 from gmcourse.vae import mlp_vae
 
 ROOT = Path(__file__).resolve().parents[1]
 POINTS = Recipe(
-    "tiny", "few points", lambda: mlp_vae(hidden=(8,)), "gaussians25", {"steps": 6, "batch_size": 16}
+    "tiny", "few points", lambda: mlp_vae(hidden=(8,)), "gaussians25", bounds, {"steps": 6, "batch_size": 16}
 )
-DIGITS = Recipe("pixels", "few digits", lambda: mlp_vae((1, 8, 8), hidden=(8,)), "digits", {"epochs": 1})
+DIGITS = Recipe("pixels", "few digits", lambda: mlp_vae((1, 8, 8), hidden=(8,)), "digits", bounds, {"epochs": 1})
 
 
 @pytest.fixture(autouse=True)
@@ -164,15 +167,22 @@ def test_sample_from_a_file_is_reproducible():
     assert Path("deep/in/there.png").is_file()
 
 
+def test_a_classifier_is_trained_and_measured_but_draws_no_samples():
+    net, settings = partial(mlp_classifier, (1, 8, 8), 10), {"steps": 2}
+    recipes.RECIPES["labels"] = Recipe("labels", "digits", net, "digits", accuracy, settings, labelled=True)
+    run("train", "labels", "--out", "p")
+    assert not list(Path("p").glob("*.png"))
+    assert "labels on digits" in run("evaluate", "p/labels.safetensors").stdout
+    assert "p/labels.safetensors is a Classifier, which draws no samples" in refused("sample", "p/labels.safetensors")
+
+
 def test_sample_and_evaluate_from_the_zoo(monkeypatch):
     model = POINTS.build(5)
     monkeypatch.setattr(zoo, "WEIGHTS", Path.cwd())
     checkpoint.save("tiny.safetensors", model, {"recipe": "tiny", "seed": 5})
-    Path("tiny.safetensors").rename("elsewhere.safetensors")
-    monkeypatch.setattr(zoo, "NAMES", ("elsewhere",))
-    assert "recipe must be one of" in refused("sample", "elsewhere")
-    Path("elsewhere.safetensors").rename("tiny.safetensors")
-    monkeypatch.setattr(zoo, "NAMES", ("tiny",))
+    monkeypatch.setattr(zoo, "NAMES", ("tiny", "tiny_seed5"))
+    checkpoint.save("tiny_seed5.safetensors", model, {"recipe": "tiny", "seed": 5})
+    assert run("sample", "tiny_seed5", "-n", "3").stdout == "tiny_seed5-samples.png\n"
     assert run("sample", "tiny", "-n", "3").stdout == "tiny-samples.png\n"
     facts = json.loads(run("evaluate", "tiny", "--json").stdout)
     assert facts["recipe"] == "tiny" and facts["seed"] == 5 and facts["data"] == "gaussians25"

@@ -12,7 +12,7 @@ PACKAGE = "gmcourse"
 FAMILIES = {"vae", "flows", "ebm", "diffusion", "gan"}
 FLOORS = (
     {"version", "model", "data", "nets", "sampling"},
-    {"fit", "training", "checkpoint", "metrics"} | FAMILIES,
+    {"fit", "training", "checkpoint", "metrics", "classifier", "density_ratio", "mixture"} | FAMILIES,
     {"compositions", "viz"},
     {"zoo", "recipes"},
     {"catalog", "exercises", "build", "cli"},

@@ -21,7 +21,7 @@ from torch.distributions import Distribution
 
 from gmcourse import checkpoint, recipes, zoo
 from gmcourse.fit import fit
-from gmcourse.model import GenerativeModel, check_count, device
+from gmcourse.model import GenerativeModel, Trainable, check_count, device
 from gmcourse.recipes import Recipe
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -60,7 +60,8 @@ def train_recipe(name: str, steps: int | None, seed: int, out: Path, where: str 
         )
     card = recipe.card(model, history, seed)
     weights = checkpoint.save(out / f"{name}.safetensors", model, card)
-    _draw(model.cpu(), recipe, 64, seed, out / f"{name}-samples.png")
+    if isinstance(model, GenerativeModel):
+        _draw(model.cpu(), recipe, 64, seed, out / f"{name}-samples.png")
     (out / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n", "utf-8")
     _print_numbers(name, card["metrics"] | card["training"])
     print(weights)
@@ -69,11 +70,13 @@ def train_recipe(name: str, steps: int | None, seed: int, out: Path, where: str 
 def sample_picture(source: str, n: int, seed: int, out: Path | None) -> None:
     """Draw n samples of trained weights into a PNG and print its path.
 
-    Raises ValueError for unknown weights or n < 1, FileNotFoundError and CheckpointError for a file that is
-    none.
+    Raises ValueError for unknown weights, weights of a classifier or n < 1, FileNotFoundError and CheckpointError for a
+    file that is none.
     """
     check_count(n)
     model, recipe, _ = _trained(source)
+    if not isinstance(model, GenerativeModel):
+        raise ValueError(f"{source} is a {type(model).__name__}, which draws no samples; try gmcourse evaluate {source}")
     print(_draw(model, recipe, n, seed, out or Path(f"{Path(source).stem}-samples.png")))
 
 
@@ -89,10 +92,11 @@ def print_metrics(source: str, *, as_json: bool) -> None:
         _print_numbers(f"{recipe.name} on {recipe.data}", metrics)
 
 
-def _trained(source: str) -> tuple[GenerativeModel, Recipe, dict]:
+def _trained(source: str) -> tuple[Trainable, Recipe, dict]:
     """Model, recipe and card of weights in the zoo (by name) or in a file."""
     if source in zoo.NAMES:
-        return zoo.load(source), recipes.get(source), zoo.card(source)
+        card = zoo.card(source)
+        return zoo.load(source), recipes.get(card["recipe"]), card
     if not source.endswith(".safetensors") and not Path(source).exists():
         if source in recipes.RECIPES:
             raise ValueError(f"the zoo has no weights of {source!r}: make some with gmcourse train {source}")
@@ -111,7 +115,7 @@ def _trained(source: str) -> tuple[GenerativeModel, Recipe, dict]:
     return model.eval(), recipe, card
 
 
-def _placed(model: GenerativeModel, where: str | None) -> GenerativeModel:
+def _placed(model: Trainable, where: str | None) -> Trainable:
     chosen = where or str(device())
     if chosen.split(":")[0] not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {chosen!r}")

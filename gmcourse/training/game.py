@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gmcourse.model import GenerativeModel, Player
+from gmcourse.model import Player, Trainable
 from gmcourse.training.engine import Plain
 
 
@@ -18,7 +18,7 @@ class Table(nn.Module):
     `forward`, so that mixed precision does not round the data themselves.
     """
 
-    def __init__(self, model: GenerativeModel, players: Sequence[Player]):
+    def __init__(self, model: Trainable, players: Sequence[Player]):
         super().__init__()
         self.model = model
         self.players = players

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gmcourse import checkpoint
 from gmcourse.checkpoint import CheckpointError
-from gmcourse.model import GenerativeModel
+from gmcourse.model import Trainable
 from gmcourse.training.game import Move
 from gmcourse.training.history import History, Ledger
 
@@ -27,7 +27,7 @@ class RunState:
         run_on: the engine; the first process writes.
     """
 
-    def __init__(self, path, settings: dict, model: GenerativeModel, moves: Sequence[Move], run_on):
+    def __init__(self, path, settings: dict, model: Trainable, moves: Sequence[Move], run_on):
         self.path = None if path is None else Path(path)
         self.settings, self.model, self.moves, self.run_on = settings, model, moves, run_on
         self.step: int | None = None

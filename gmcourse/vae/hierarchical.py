@@ -10,15 +10,16 @@ log σ_q = log σ_p + Δ log σ (NVAE), and every log σ is softly clamped. Grou
 first is the thesis' z_L, the last its z_1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Independent
 from torch.nn.functional import adaptive_avg_pool2d
 
-from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
-from gmcourse.vae.bounds import Drawn, elbo, iwae_bound
+from gmcourse.model import check_count
+from gmcourse.vae.base import LatentVariableModel
+from gmcourse.vae.bounds import Drawn
 from gmcourse.vae.posterior import at_least_single, diagonal_normal, normal, soft_clamp
 
 
@@ -61,7 +62,7 @@ class Group(nn.Module):
         return normal(p.loc + at_least_single(shift), p.scale * soft_clamp(at_least_single(log_ratio)).exp())
 
 
-class HierarchicalVAE(GenerativeModel):
+class HierarchicalVAE(LatentVariableModel):
     """VAE with L latent groups, a shared top-down path and top-down or bottom-up inference.
 
     Args:
@@ -75,8 +76,6 @@ class HierarchicalVAE(GenerativeModel):
         beta: weight of the KL term, or a function of the training step.
     """
 
-    likelihood = Likelihood.LOWER_BOUND
-
     def __init__(
         self,
         event_shape: Sequence[int],
@@ -87,16 +86,14 @@ class HierarchicalVAE(GenerativeModel):
         state_shape: Sequence[int],
         likelihood: nn.Module,
         inference: str = "top_down",
-        beta=1.0,
+        beta: float | Callable[[Tensor], Tensor] = 1.0,
     ):
-        super().__init__(event_shape)
+        super().__init__(event_shape, likelihood, beta)
         if inference not in ("top_down", "bottom_up"):
             raise ValueError(f"inference must be 'top_down' or 'bottom_up'; got {inference!r}")
         self.features, self.groups, self.head = features, nn.ModuleList(groups), head
         self.start = nn.Parameter(torch.zeros(*state_shape))
-        self.likelihood_of_x, self.inference, self.beta = likelihood, inference, beta
-        self.data_range = likelihood.data_range
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+        self.inference = inference
 
     def infer(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
         """Draw all groups from the posterior, listed from the top down, and the decoder's output."""
@@ -126,19 +123,6 @@ class HierarchicalVAE(GenerativeModel):
             state = group.merge(state, z)
         return drawn, self.head(state)
 
-    def loss(self, x: Tensor) -> Tensor:
-        """−L(x) with the sum of the groups' KL terms weighted by β, shape (n,), in nats."""
-        terms = elbo(self, x)
-        beta = self.beta(self.step) if callable(self.beta) else self.beta
-        if self.training:
-            self.step += 1
-        return beta * terms.kl - terms.reconstruction
-
-    def log_prob(self, x: Tensor, *, k: int = 128) -> Tensor:
-        """A lower bound on log p(x) in nats, shape (n,): the importance-weighted bound with k samples. No gradient."""
-        with torch.no_grad():
-            return iwae_bound(self, self.check_data(x, "x"), k)
-
     @torch.no_grad()
     def sample(
         self, n: int, *, generator: torch.Generator | None = None, mean: bool = False, temperature: float = 1.0
@@ -158,10 +142,6 @@ class HierarchicalVAE(GenerativeModel):
         count = len(self.groups)
         sizes = {f"z{count - i}": group.z_shape.numel() for i, group in enumerate(self.groups)}
         return {**sizes, "x": self.likelihood_of_x.noise_size(self.event_shape)}
-
-    def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ε ~ N(0, I), shape (n, Σ sizes)."""
-        return StandardNormal(sum(self.noise_blocks.values())).to(self.start).sample(n, generator=generator)
 
     def push(self, eps: Tensor) -> Tensor:
         """Carry noise (n, Σ sizes) to data, differentiably: z_l = μ_l + σ_l ε_l down the path, then x = mean + σ ε_x."""

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
-from gmcourse.vae.bounds import Drawn, elbo, iwae_bound
+from gmcourse.model import check_count
+from gmcourse.vae.base import LatentVariableModel
+from gmcourse.vae.bounds import Drawn
 
 
-class VAE(GenerativeModel):
+class VAE(LatentVariableModel):
     """Variational auto-encoder.
 
     Args:
@@ -29,8 +30,6 @@ class VAE(GenerativeModel):
         kl: "analytic" or "monte_carlo", see `elbo`.
     """
 
-    likelihood = Likelihood.LOWER_BOUND
-
     def __init__(
         self,
         event_shape: Sequence[int],
@@ -42,30 +41,14 @@ class VAE(GenerativeModel):
         beta: float | Callable[[Tensor], Tensor] = 1.0,
         kl: str = "analytic",
     ):
-        super().__init__(event_shape)
-        self.encoder, self.decoder, self.prior, self.likelihood_of_x = encoder, decoder, prior, likelihood
-        self.beta, self.kl = beta, kl
-        self.data_range = likelihood.data_range
-        self.register_buffer("step", torch.zeros((), dtype=torch.long))  # training steps seen, for a β that depends on it
+        super().__init__(event_shape, likelihood, beta, kl)
+        self.encoder, self.decoder, self.prior = encoder, decoder, prior
 
     def infer(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
         """Draw z ~ q(z|x): the one latent group (z, q(z|x), prior), and the decoder's output."""
         q = self.encoder(x)
         z = q.rsample()
         return [Drawn(z, q, self.prior)], self.decoder(z)
-
-    def loss(self, x: Tensor) -> Tensor:
-        """−L(x) with the KL term weighted by β, shape (n,), in nats: thesis (2.12)."""
-        terms = elbo(self, x, kl=self.kl)
-        beta = self.beta(self.step) if callable(self.beta) else self.beta
-        if self.training:
-            self.step += 1
-        return beta * terms.kl - terms.reconstruction
-
-    def log_prob(self, x: Tensor, *, k: int = 128) -> Tensor:
-        """A lower bound on log p(x) in nats, shape (n,): the importance-weighted bound with k samples. No gradient."""
-        with torch.no_grad():
-            return iwae_bound(self, self.check_data(x, "x"), k)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None, mean: bool = False) -> Tensor:
@@ -84,11 +67,6 @@ class VAE(GenerativeModel):
         if not hasattr(self.prior, "push"):
             raise NotImplementedError(f"prior {type(self.prior).__name__} has no push, so this VAE is not a transport")
         return {"z": self.prior.event_shape.numel(), "x": self.likelihood_of_x.noise_size(self.event_shape)}
-
-    def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ε = (ε_z, ε_x) ~ N(0, I), shape (n, d_z + d_x)."""
-        like = next(self.decoder.parameters())
-        return StandardNormal(sum(self.noise_blocks.values())).to(like).sample(n, generator=generator)
 
     def push(self, eps: Tensor) -> Tensor:
         """Carry noise (n, d_z + d_x) to data, differentiably: z = prior.push(ε_z), x = mean + σ ε_x."""

@@ -13,17 +13,32 @@ from pathlib import Path
 import torch
 
 from gmcourse import checkpoint, recipes
-from gmcourse.model import GenerativeModel
+from gmcourse.classifier import Classifier
+from gmcourse.model import Trainable
 
 WEIGHTS = Path(__file__).parent / "weights"
 NAMES = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
 
 
-def load(name: str, device: str | torch.device = "cpu") -> GenerativeModel:
+def load(name: str, device: str | torch.device = "cpu") -> Trainable:
     """The trained model of that name, in eval mode, on `device`."""
     model = recipes.get(card(name)["recipe"]).build()
     checkpoint.load(_path(name), model)
     return model.to(device).eval()
+
+
+def feature_net(name: str) -> Classifier:
+    """The classifier of an image set whose features serve the metrics on samples; its test accuracy is on its card.
+
+    Raises ValueError for a set that has none.
+
+    >>> feature_net("mnist").width
+    64
+    """
+    known = {zoo_name.removeprefix("features_"): zoo_name for zoo_name in NAMES if zoo_name.startswith("features_")}
+    if name not in known:
+        raise ValueError(f"name must be one of {', '.join(known)}; got {name!r}. Any net to features will do as well")
+    return load(known[name])
 
 
 def card(name: str) -> dict:
@@ -31,7 +46,7 @@ def card(name: str) -> dict:
     return checkpoint.read(_path(name))[1]
 
 
-def save(model: GenerativeModel, facts: dict) -> Path:
+def save(model: Trainable, facts: dict) -> Path:
     """Put a trained model into the zoo, named after recipe and seed on its card, with a printed copy of the card."""
     name = facts["recipe"] + (f"_seed{facts['seed']}" if facts["seed"] else "")
     path = checkpoint.save(WEIGHTS / f"{name}.safetensors", model, facts)

@@ -1,0 +1,26 @@
+"""Recipes of the classifiers whose features measure samples of images (chapter 1)."""
+
+from gmcourse.classifier import conv_classifier
+from gmcourse.data.images import class_names
+from gmcourse.fit import cosine
+from gmcourse.recipes.measures import accuracy
+from gmcourse.recipes.recipe import Recipe
+
+
+def _features(data: str, shape: tuple[int, int, int], steps: int, dropout: float = 0.2) -> Recipe:
+    return Recipe(
+        f"features_{data}",
+        f"Classifier whose features measure samples of {data}",
+        lambda: conv_classifier(shape, len(class_names(data)), dropout=dropout),
+        data,
+        accuracy,
+        {"batch_size": 64, "lr": 2e-3, "schedule": cosine(0.05), "steps": steps, "checkpoint_every": 250},
+        labelled=True,
+    )
+
+
+RECIPES = (
+    _features("mnist", (1, 28, 28), 1200),
+    _features("fashion_mnist", (1, 28, 28), 2400),
+    _features("emoji", (3, 32, 32), 1000, dropout=0.5),
+)

@@ -1,0 +1,35 @@
+"""What the numbers on a card are, for each kind of model: measured on test data, and measured again by the tests."""
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from gmcourse.classifier import Classifier
+from gmcourse.metrics.likelihood import likelihood_gap
+from gmcourse.model import GenerativeModel
+from gmcourse.vae import VAE, HierarchicalVAE, LatentGrid, elbo, iwae_bound
+
+Numbers = dict[str, float]
+
+
+def gap_to_truth(model: GenerativeModel, data: Distribution) -> Numbers:
+    """KL(data ‖ model) in nats on 2000 fresh points; a VAE's density is integrated where its latent space allows."""
+    by_quadrature = isinstance(model, VAE) and model.prior.event_shape.numel() <= 2
+    gap = likelihood_gap(LatentGrid(model).log_prob if by_quadrature else model, data, n=2000)
+    return {"gap": gap.value, "gap_stderr": gap.stderr}
+
+
+def bounds(model: VAE | HierarchicalVAE, images: Tensor) -> Numbers:
+    """ELBO, its two terms, and the importance-weighted bound with 50 draws, in nats, of the first 500 images."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        x = images[:500].to(next(model.parameters()).device)
+        terms, bound = elbo(model, x, samples=5), iwae_bound(model, x, 50, chunk=2500)
+    numbers = {"elbo": terms.value, "reconstruction": terms.reconstruction, "kl": terms.kl, "iwae50": bound}
+    return {name: float(value.mean()) for name, value in numbers.items()}
+
+
+def accuracy(model: Classifier, pairs: tuple[Tensor, Tensor]) -> Numbers:
+    """Fraction of the test images that a classifier names rightly."""
+    here = next(model.parameters()).device
+    return {"accuracy": model.accuracy(*(part.to(here) for part in pairs))}

@@ -1,0 +1,69 @@
+"""What a recipe is: a name -> model, data and training settings, so that a result can be made again by its name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from gmcourse.data import images, toy2d
+from gmcourse.model import Trainable
+from gmcourse.recipes.measures import Numbers
+from gmcourse.training.history import History
+
+Data = Tensor | tuple[Tensor, Tensor] | Distribution
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that it takes to train a model again.
+
+    Args:
+        model: builds it, untrained.
+        data: name of a 2-D density (`data.toy2d`) or of an image set (`data.images`).
+        measure: (model, test data) -> the numbers on the card.
+        fit: keyword arguments of `fit`.
+        labelled: whether the images come with their labels.
+        source: where the settings come from.
+    """
+
+    name: str
+    summary: str
+    model: Callable[[], Trainable]
+    data: str
+    measure: Callable[..., Numbers]
+    fit: Mapping = field(default_factory=dict)
+    labelled: bool = False
+    source: str = "this course"
+
+    def build(self, seed: int = 0) -> Trainable:
+        """The untrained model; the same seed gives the same initial weights, and the caller's random state is left alone."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return self.model()
+
+    def load_data(self, split: str = "train") -> Data:
+        """The data: a Distribution, images (n, c, h, w) in [-1, 1], or a pair of images and labels (n,)."""
+        if self.data in toy2d.NAMES:
+            return toy2d.get(self.data)
+        pairs = images.load_images(self.data, split)
+        return pairs if self.labelled else pairs[0]
+
+    @torch.no_grad()
+    def evaluate(self, model: Trainable) -> Numbers:
+        """What `measure` finds on the test data."""
+        return self.measure(model, self.load_data("test"))
+
+    def card(self, model: Trainable, history: History, seed: int) -> dict:
+        """What a checkpoint of this recipe says of itself: settings, training, and the numbers of `evaluate`."""
+        return {
+            "recipe": self.name,
+            "summary": self.summary,
+            "source": self.source,
+            "seed": seed,
+            "data": self.data,
+            "training": {"steps": history.steps, "seconds": round(history.seconds, 1)},
+            "metrics": {key: round(value, 3) for key, value in self.evaluate(model).items()},
+            "parameters": sum(p.numel() for p in model.parameters()),
+        }
