@@ -83,8 +83,11 @@ def mlp_classifier(
 
 
 def conv_classifier(
-    event_shape: Sequence[int], classes: int, *, channels: int = 24, width: int = 64, dropout: float = 0.2
+    event_shape: Sequence[int], classes: int, *, channels: int = 24, width: int = 32, dropout: float = 0.2
 ) -> Classifier:
-    """Convolutions that halve the image twice, then `width` features."""
-    trunk = nn.Sequential(ConvEncoder(event_shape, width, width=channels), nn.SiLU())
+    """Convolutions that halve the image twice, then `width` features of root mean square 1.
+
+    Their size is fixed so that distances between features have a scale: a net could else make any distance large.
+    """
+    trunk = nn.Sequential(ConvEncoder(event_shape, width, width=channels), nn.RMSNorm(width, elementwise_affine=False))
     return Classifier(event_shape, trunk, width, classes, dropout=dropout)

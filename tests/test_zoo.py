@@ -63,7 +63,7 @@ def test_accuracies_on_the_cards_are_measured_again(name):
 
 
 def test_feature_nets_are_there_for_each_offline_image_set_and_know_their_classes():
-    for name, least in (("mnist", 0.975), ("fashion_mnist", 0.87), ("emoji", 0.6)):
+    for name, least in (("mnist", 0.975), ("fashion_mnist", 0.85), ("emoji", 0.6)):
         net = zoo.feature_net(name)
         assert zoo.card(f"features_{name}")["metrics"]["accuracy"] >= least
         assert net.classes == len(images.class_names(name)) and not net.training

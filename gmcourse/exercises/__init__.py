@@ -7,7 +7,7 @@
 An exercise is a list of properties, each worth points and each tested on random inputs in float64 against
 something that shares no code with the course's own models: `torch.distributions`, autograd, a quadrature. The
 line names the first property that fails and gives a hint, never the answer. The exercises of a chapter lie in
-`chNN.py`, loaded when one is asked for.
+`chNN.py` or, where they are many, in a folder `chNN`, loaded when one is asked for.
 """
 
 import sys

@@ -51,11 +51,25 @@ class Student:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the function returned, and the call that it returned it for."""
+    """What the function returned, and the call that it returned it for; `part` names one of several values."""
 
     value: object
     call: str
     again: Callable[[], "Answer"]
+    part: str = ""
+
+    def parts(self, *names: str) -> list["Answer"]:
+        """One answer for each of the values returned together, else Wrong."""
+        wanted = f"{len(names)} values ({', '.join(names)})"
+        if not isinstance(self.value, (tuple, list)):
+            came = "None: is there a return?" if self.value is None else type(self.value).__name__
+            raise Wrong(f"wanted {wanted}, got {came} (called with {self.call})")
+        if len(self.value) != len(names):
+            raise Wrong(f"wanted {wanted}, got {len(self.value)} (called with {self.call})")
+        return [
+            Answer(value, self.call, lambda k=k: self.again().parts(*names)[k], name)
+            for k, (name, value) in enumerate(zip(names, self.value, strict=True))
+        ]
 
     def should_be(
         self,
@@ -75,27 +89,29 @@ class Answer:
         if _close(got, want):
             return
         if not _close(got, self.again().tensor(want.shape, nonfinite)):
-            raise Wrong("the same inputs give other values at every call: is noise drawn inside?")
+            raise self._wrong("the same inputs give other values at every call: is noise drawn inside?")
         for special, wrong in suspects:
             if _close(got, wrong):
-                raise Wrong(special)
-        raise Wrong(f"{_difference(got, want)}: {hint}")
+                raise self._wrong(special)
+        raise self._wrong(f"{_difference(got, want)}: {hint}")
 
     def tensor(self, shape: torch.Size, nonfinite: str | None = None) -> Tensor:
-        """The answer as a finite float64 tensor of this shape, else Wrong."""
-        value, wanted = self.value, f"a tensor of shape {tuple(shape)}"
+        """The answer as a finite float64 tensor of this shape, else Wrong; a plain number is one of shape ()."""
+        value, wanted = self.value, f"a tensor of shape {tuple(shape)}" if shape else "a number"
+        if not shape and isinstance(value, (int, float)) and not isinstance(value, bool):
+            value = torch.tensor(value, dtype=torch.float64)
         if value is None:
-            raise Wrong(f"returned None, wanted {wanted}: is there a return? (called with {self.call})")
+            raise self._wrong(f"returned None, wanted {wanted}: is there a return? (called with {self.call})")
         if not isinstance(value, Tensor):
-            raise Wrong(f"returned {type(value).__name__}, wanted {wanted} (called with {self.call})")
+            raise self._wrong(f"returned {type(value).__name__}, wanted {wanted} (called with {self.call})")
         if value.shape != shape:
             came = tuple(value.shape)
-            raise Wrong(f"returned shape {came}, wanted {tuple(shape)} (called with {self.call})")
+            raise self._wrong(f"returned shape {came}, wanted {tuple(shape)} (called with {self.call})")
         if value.dtype != torch.float64:
-            raise Wrong(f"returned {value.dtype} for float64 input: is there a conversion on the way?")
+            raise self._wrong(f"returned {value.dtype} for float64 input: is there a conversion on the way?")
         if not value.isfinite().all():
             bad = f"{int(value.isfinite().logical_not().sum())} of {value.numel()}"
-            raise Wrong(nonfinite or f"{bad} values are inf or nan (called with {self.call})")
+            raise self._wrong(nonfinite or f"{bad} values are inf or nan (called with {self.call})")
         return value
 
     def number(self) -> float:
@@ -106,10 +122,14 @@ class Answer:
             number = float(self.value)
         else:
             came = "None: is there a return?" if self.value is None else type(self.value).__name__
-            raise Wrong(f"wanted a number, got {came} (called with {self.call})")
+            raise self._wrong(f"wanted a number, got {came} (called with {self.call})")
         if number != number or abs(number) == float("inf"):
-            raise Wrong(f"returned {number} (called with {self.call})")
+            raise self._wrong(f"returned {number} (called with {self.call})")
         return number
+
+    def _wrong(self, text: str) -> Wrong:
+        """What is amiss with this answer, after the name of the part."""
+        return Wrong(f"{self.part}: {text}" if self.part else text)
 
 
 @contextlib.contextmanager
@@ -135,6 +155,8 @@ def _difference(got: Tensor, want: Tensor) -> str:
     """How the values differ: by their sign, one factor, one offset, or otherwise."""
     if _close(got, -want):
         return "the sign is turned round"
+    if not got.ndim:
+        return f"{float(got):.4g} is not the value"
     ratio = (got * want).sum() / want.square().sum().clamp_min(ATOL)
     if ratio and _close(got, ratio * want):
         return f"every value is {ratio:.3g} times what it should be"

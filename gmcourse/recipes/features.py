@@ -7,11 +7,11 @@ from gmcourse.recipes.measures import accuracy
 from gmcourse.recipes.recipe import Recipe
 
 
-def _features(data: str, shape: tuple[int, int, int], steps: int, dropout: float = 0.2) -> Recipe:
+def _features(data: str, shape: tuple[int, int, int], steps: int, *, width: int = 32, dropout: float = 0.2) -> Recipe:
     return Recipe(
         f"features_{data}",
         f"Classifier whose features measure samples of {data}",
-        lambda: conv_classifier(shape, len(class_names(data)), dropout=dropout),
+        lambda: conv_classifier(shape, len(class_names(data)), width=width, dropout=dropout),
         data,
         accuracy,
         {"batch_size": 64, "lr": 2e-3, "schedule": cosine(0.05), "steps": steps, "checkpoint_every": 250},
@@ -21,6 +21,6 @@ def _features(data: str, shape: tuple[int, int, int], steps: int, dropout: float
 
 RECIPES = (
     _features("mnist", (1, 28, 28), 1200),
-    _features("fashion_mnist", (1, 28, 28), 2400),
-    _features("emoji", (3, 32, 32), 1000, dropout=0.5),
+    _features("fashion_mnist", (1, 28, 28), 2400, width=64, dropout=0.4),
+    _features("emoji", (3, 32, 32), 1000, width=64, dropout=0.5),
 )

@@ -33,7 +33,7 @@ def feature_net(name: str) -> Classifier:
     Raises ValueError for a set that has none.
 
     >>> feature_net("mnist").width
-    64
+    32
     """
     known = {zoo_name.removeprefix("features_"): zoo_name for zoo_name in NAMES if zoo_name.startswith("features_")}
     if name not in known:

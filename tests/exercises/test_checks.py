@@ -162,6 +162,33 @@ def test_what_went_wrong_is_named(verdict):
     assert "wants the function itself, got Tensor" in verdict("vae.iwae", torch.zeros(3))[1]
 
 
+def test_the_part_that_is_wrong_is_named(verdict):
+    """Where several values are wanted, whatever is amiss with one of them comes after its name."""
+
+    def answer(weights=lambda w: w, size=lambda w: 1 / w.square().sum()):
+        return lambda log_w: (weights(log_w.softmax(0)), size(log_w.softmax(0)))
+
+    def line(**changes):
+        return verdict("foundations.sir", answer(**changes))[1].split("2: ", 1)[1]
+
+    assert verdict("foundations.sir", answer())[0] == 2
+    assert line(weights=lambda w: w[:2]).startswith("weights: returned shape (2,), wanted (")
+    assert re.match(r"weights: \d of \d values are inf or nan", line(weights=lambda w: w * math.nan))
+    assert line(weights=lambda w: w.float()).startswith("weights: returned torch.float32")
+    assert line(size=lambda w: w).startswith("effective sample size: returned shape (")
+    assert line(size=lambda w: None).startswith("effective sample size: returned None, wanted a number: is there a return?")
+    assert line(size=lambda w: torch.rand(()).double()).startswith("effective sample size: the same inputs")
+    assert "wanted 2 values (weights, effective sample size), got 1" in verdict("foundations.sir", lambda w: [w])[1]
+    assert "got None: is there a return?" in verdict("foundations.sir", lambda w: None)[1]
+
+
+def test_a_plain_number_will_do_for_a_scalar(verdict):
+    right = exercises()["foundations.mmd2"].reference
+    assert verdict("foundations.mmd2", lambda *k: right(*k).item())[0] == 2
+    assert "returned bool, wanted a number" in verdict("foundations.mmd2", lambda *k: True)[1]
+    assert "0.5 is not the value" in verdict("foundations.mmd2", lambda *k: 0.5)[1]
+
+
 def test_long_messages_become_one_short_line(verdict):
     def shout(log_w):
         raise ValueError("much\nado " * 500)

@@ -1,0 +1,64 @@
+r"""What samplers know of a density: an energy, a score, or both.
+
+    p(x) ∝ e^{−E(x)},   s(x) = ∇ log p(x) = −∇E(x)
+
+The normalising constant drops out of both. Energies and scores are functions of a batch of chains, x (n, *event_shape); an
+energy gives one number for each chain, and must not let chains look at each other.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from gmcourse.sampling.backprop import energy_and_score, layers
+
+Function = Callable[[Tensor], Tensor]
+
+
+class Target:
+    """E and s at a batch of points: no graph reaches the parameters of `energy`, and none is left behind.
+
+    Args:
+        energy: x (n, *event_shape) -> (n,) in nats.
+        score: ∇ log p, x -> same shape, where it is known in closed form; else −∇E by differentiating `energy`.
+    """
+
+    def __init__(self, energy: Function | None, score: Function | None):
+        for name, value in (("energy", energy), ("score", score)):
+            if value is not None and not callable(value):
+                raise ValueError(f"{name} must be a function of x; got {type(value).__name__}")
+        self.energy, self.given_score = energy, score
+
+    def score(self, x: Tensor) -> Tensor:
+        """s(x), with the shape of x. Raises ValueError if energy or score give a tensor of another shape."""
+        return self._differentiate(x, energy=False)[1] if self.given_score is None else self._score(x)
+
+    def energy_and_score(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
+        """E(x), shape (n,), or None if only a score is known, and s(x)."""
+        if self.given_score is None:
+            return self._differentiate(x, energy=True)
+        return None if self.energy is None else self._energy(x).detach(), self._score(x)
+
+    def _differentiate(self, x: Tensor, *, energy: bool) -> tuple[Tensor | None, Tensor]:
+        if x.ndim == 2 and not torch.is_autocast_enabled(x.device.type) and (found := layers(self.energy)):
+            return energy_and_score(found, x, energy=energy)
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            value = self._energy(x)
+            if not value.requires_grad:
+                raise ValueError("energy must be differentiable in x; its result has no gradient")
+            (gradient,) = torch.autograd.grad(value.sum(), x)
+        return value.detach(), -gradient
+
+    def _energy(self, x: Tensor) -> Tensor:
+        value = self.energy(x)
+        if value.shape != (len(x),):
+            raise ValueError(f"energy must give one number for each chain, shape ({len(x)},); got {tuple(value.shape)}")
+        return value
+
+    def _score(self, x: Tensor) -> Tensor:
+        value = self.given_score(x)
+        if value.shape != x.shape:
+            raise ValueError(f"score must have the shape of x, {tuple(x.shape)}; got {tuple(value.shape)}")
+        return value.detach()

@@ -1,0 +1,63 @@
+"""The gradient of a feed-forward energy, layer by layer, against autograd; and who is left to autograd."""
+
+import pytest
+import torch
+from problems.gaussian_energy import GaussianEnergy, double_well
+from torch import nn
+
+from gmcourse.nets.mlp import MLP
+from gmcourse.sampling.backprop import layers
+from gmcourse.sampling.target import Target
+
+NETS = {
+    "silu": nn.Sequential(MLP(2, 1, (16, 16)), nn.Flatten(0)),
+    "tanh": nn.Sequential(nn.Linear(2, 16, bias=False), nn.Tanh(), nn.Sequential(nn.Linear(16, 1), nn.Flatten(0))),
+    "relu": nn.Sequential(nn.ReLU(), nn.Linear(2, 40), nn.ReLU(), nn.SiLU(), nn.Linear(40, 1), nn.Flatten(0)),
+    "linear": nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_the_gradient_layer_by_layer_is_that_of_autograd(name):
+    net = NETS[name].double()
+    x = 5 * torch.randn(100, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    before = x.clone()
+    assert layers(net) is not None
+    value, score = Target(net, None).energy_and_score(x)
+    plain_value, plain_score = Target(lambda x: net(x), None).energy_and_score(x)
+    assert torch.allclose(value, plain_value) and torch.allclose(score, plain_score, atol=1e-12)
+    assert torch.equal(Target(net, None).score(x), score) and torch.equal(x, before)
+    assert not (value.requires_grad or score.requires_grad)
+
+
+def test_large_numbers_do_not_overflow():
+    net = nn.Sequential(nn.Linear(1, 1), nn.SiLU(), nn.Linear(1, 1), nn.Flatten(0))
+    for p in net.parameters():
+        nn.init.ones_(p)
+    x = torch.tensor([[-1e4], [-100.0], [100.0], [1e4]])
+    assert Target(net, None).score(x).flatten().tolist() == pytest.approx([0.0, 0.0, -1.0, -1.0])
+
+
+def hooked():
+    net = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
+    net.register_forward_hook(lambda module, x, y: 2 * y)
+    return net
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        hooked(),
+        nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 1)), nn.Flatten(0)),
+        nn.Sequential(nn.Linear(2, 1), nn.Dropout(), nn.Flatten(0)),
+        nn.Sequential(nn.Linear(2, 8), nn.GELU(), nn.Linear(8, 1), nn.Flatten(0)),
+        nn.Sequential(nn.Linear(2, 1), nn.Tanh(), nn.Flatten(0)),
+        nn.Sequential(nn.Linear(2, 1), nn.Flatten(0, 0)),
+        nn.Sequential(nn.Linear(2, 1)),
+        nn.Sequential(),
+        GaussianEnergy(),
+        double_well,
+    ],
+)
+def test_every_other_energy_is_left_to_autograd(net):
+    assert layers(net) is None
