@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gmcourse.model import Trainable, check_count
+from gmcourse.model import Trainable, check_count, evaluating
 from gmcourse.nets.conv import ConvEncoder
 from gmcourse.nets.mlp import MLP
 
@@ -59,11 +59,11 @@ class Classifier(Trainable):
     @torch.no_grad()
     def accuracy(self, x: Tensor, y: Tensor, *, batch: int = 500) -> float:
         """Fraction of x whose most probable class is y, in evaluation mode."""
-        training, labels = self.training, self._labels(y)
-        self.eval()
-        found = torch.cat([self(part).argmax(1) for part in x.split(batch)])
-        self.train(training)
-        return (found == labels.to(found.device)).double().mean().item()
+        if len(x) != len(self._labels(y)):
+            raise ValueError(f"y must hold a label for each of {len(x)} x; got {len(y)}")
+        with evaluating(self):
+            found = torch.cat([self(part).argmax(1) for part in x.split(batch)])
+        return (found == y.to(found.device)).double().mean().item()
 
     def _labels(self, y: Tensor) -> Tensor:
         if y.is_floating_point() or y.ndim != 1:

@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn import functional as F
 
-from gmcourse.data.known import KnownDensity
+from gmcourse.metrics.partition import LogZ, log_mean_weight
 from gmcourse.model import GenerativeModel, Likelihood, Player, check_count
+from gmcourse.randomness import draw
 
 
 class NoiseContrastive(GenerativeModel):
@@ -96,14 +97,12 @@ class NoiseContrastive(GenerativeModel):
         x = self.draw_noise(n, generator=generator)
         return x, self.log_ratio(x)
 
-    def log_normaliser(self, n: int = 10_000, *, generator: torch.Generator | None = None) -> tuple[float, float]:
-        """log ∫ p̂ in nats by n noise draws, 0 for the true ratio, and the effective sample size (Σ w)² / Σ w² behind it.
+    def log_normaliser(self, n: int = 10_000, *, generator: torch.Generator | None = None) -> LogZ:
+        """log ∫ p̂ in nats by n noise draws, 0 for the true ratio, with its error and the effective sample size behind it.
 
-        Don't trust the first where the second is small: weight that no draw has met is not in it.
+        Don't trust it where the last is small: weight that no draw has met is not in it.
         """
-        log_weights = self.weighted(n, generator=generator)[1]
-        total = log_weights.logsumexp(0)
-        return float(total - math.log(n)), float((2 * total - (2 * log_weights).logsumexp(0)).exp())
+        return log_mean_weight(self.weighted(n, generator=generator)[1])
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
@@ -114,7 +113,7 @@ class NoiseContrastive(GenerativeModel):
     @torch.no_grad()
     def draw_noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """x ~ q, shape (n, *event_shape), with the net's device and dtype where it has parameters."""
-        x = _draw(self.noise, check_count(n), generator)
+        x = draw(self.noise, check_count(n), generator=generator)
         return x.to(next(chain(self.parameters(), self.buffers()), x))
 
 
@@ -122,16 +121,19 @@ def importance_resample(log_weights: Tensor, n: int, *, generator: torch.Generat
     """n indices drawn with replacement, i with probability ∝ exp(log_weights[i]); (m,) -> (n,) whole numbers.
 
     The weights may be as large or small as floats go, and need no normalisation. Raises ValueError for NaN or +inf among
-    them, or if all are zero.
+    them, if all are zero, or for more than 2²⁴ of them.
 
     >>> importance_resample(torch.tensor([-1e4, 1e4]), 3)
     tensor([1, 1, 1])
     """
     if log_weights.ndim != 1 or len(log_weights) == 0:
         raise ValueError(f"log_weights must have shape (m,) and not be empty; got {tuple(log_weights.shape)}")
+    if len(log_weights) > 2**24:
+        raise ValueError(f"log_weights must be at most 2²⁴ numbers; got {len(log_weights)}")
     if not log_weights.max().isfinite():  # the largest is NaN where any is
         raise ValueError(f"log_weights must hold a finite largest value; got {log_weights.max():g}")
-    return torch.multinomial(log_weights.softmax(0), check_count(n), replacement=True, generator=generator)
+    weights = log_weights if log_weights.device.type == "mps" else log_weights.double()  # of millions the sum needs digits
+    return torch.multinomial(weights.softmax(0), check_count(n), replacement=True, generator=generator)
 
 
 def log_ratio_from_logit(logit: Tensor, *, n_p: float = 1, n_q: float = 1) -> Tensor:
@@ -145,21 +147,3 @@ def log_ratio_from_logit(logit: Tensor, *, n_p: float = 1, n_q: float = 1) -> Te
     if not (0 < n_p < math.inf and 0 < n_q < math.inf):
         raise ValueError(f"n_p and n_q must be positive; got {n_p} and {n_q}")
     return logit + math.log(n_q / n_p)
-
-
-def log_ratio_from_probability(d: Tensor, *, n_p: float = 1, n_q: float = 1) -> Tensor:
-    """log D/(1 − D) plus the correction for class sizes, thesis (1.12); ±inf where d is 0 or 1. Logits are safer."""
-    if not ((d >= 0) & (d <= 1)).all():
-        raise ValueError(f"d must hold probabilities; got values from {d.min():g} to {d.max():g}")
-    return log_ratio_from_logit(torch.logit(d), n_p=n_p, n_q=n_q)
-
-
-def _draw(noise: Distribution | GenerativeModel, n: int, generator: torch.Generator | None) -> Tensor:
-    """n draws; torch's own distributions take no generator and get a seed from it instead."""
-    if isinstance(noise, (GenerativeModel, KnownDensity)):
-        return noise.sample(n, generator=generator)
-    if generator is None:
-        return noise.sample((n,))
-    with torch.random.fork_rng():
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
-        return noise.sample((n,))

@@ -13,7 +13,8 @@ bounds the log-likelihood from below. EM climbs it by turns:
 
 so the likelihood never falls. A VAE climbs the same bound (thesis 2.1) with a net for r and gradients for θ. The likelihood
 has no maximum: a component that sits on a single point grows without limit as it narrows. `floor` ends that: no Σ_k is
-narrower than √floor (in units of x) in any direction. Under that constraint the M-step below still is the exact maximum.
+narrower than √floor (in units of x) in any direction. Under that constraint the M-step below still is the exact maximum,
+from a start that obeys it, and as far as the precision reaches: float32 knows no width below 10⁻³ of the largest.
 """
 
 import warnings
@@ -175,9 +176,11 @@ def fit_em(model: MixtureModel, x: Tensor, *, steps: int = 100, tol: float = 1e-
 def _floored(covariances: Tensor, floor: float) -> Tensor:
     """The covariances (..., d, d) with eigenvalues raised to `floor` where they are below."""
     values, vectors = torch.linalg.eigh(covariances)
-    if (values >= floor).all():
+    rounding = 4 * covariances.shape[-1] * torch.finfo(values.dtype).eps * values[..., -1:]  # below it eigenvalues are noise
+    least = rounding.clamp(min=floor)
+    if (values >= least).all():
         return covariances
-    raised = vectors * values.clamp(min=floor).unsqueeze(-2) @ vectors.mT
+    raised = vectors * values.maximum(least).unsqueeze(-2) @ vectors.mT
     return (raised + raised.mT) / 2
 
 

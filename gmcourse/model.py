@@ -14,7 +14,8 @@ carries it to x, differentiably, so that densities can be moved or tilted in the
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 
@@ -108,6 +109,18 @@ class GenerativeModel(Trainable):
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-density of x (n, *event_shape) in nats, shape (n,); read `likelihood` for what the number means."""
         raise NotImplementedError(f"{type(self).__name__} has no log_prob (likelihood: {self.likelihood.value})")
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within, the module and all its parts are in evaluation mode; afterwards each part is as it was."""
+    training = [part for part in module.modules() if part.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part in training:  # not module.train(): parts that were in evaluation mode stay so
+            part.training = True
 
 
 def check_count(n: int, name: str = "n") -> int:

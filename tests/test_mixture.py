@@ -254,3 +254,12 @@ EYES, given = torch.eye(2).repeat(2, 1, 1), MixtureModel.from_parameters
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0, 1000.0])
+def test_points_on_a_line_are_fitted_in_single_precision(scale):
+    """Across the line the variance is 0, and what float32 makes of it is not even positive."""
+    t = scale * torch.randn(500, generator=torch.Generator().manual_seed(0))
+    x = torch.stack([t, 0.7 * t], 1)
+    model = MixtureModel.from_data(x, 3, generator=torch.Generator().manual_seed(0))
+    assert fit_em(model, x, steps=20).isfinite().all() and model.log_prob(x).isfinite().all()

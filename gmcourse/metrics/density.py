@@ -10,12 +10,14 @@ NaN and +inf are refused.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from gmcourse import randomness
 from gmcourse.data.known import KnownDensity
 from gmcourse.model import GenerativeModel, check_count
 
@@ -42,10 +44,10 @@ def evaluate(function: Function, x: Tensor, name: str) -> Tensor:
     Raises ValueError for another shape; looks at no value, so that nothing waits for the device.
     """
     owner = getattr(function, "__self__", function)
-    there, shape = home(owner), getattr(owner, "event_shape", None)
-    if shape is not None and shape.numel() == x.shape[1:].numel():
-        x = x.reshape(len(x), *shape)  # the line is () for one and (1,) for another
-    parts = (part if there is None else part.to(there) for part in x.split(ROWS))
+    there = home(owner)
+    if isinstance(owner, Distribution) and not isinstance(owner, KnownDensity):
+        function = partial(_within_support, owner)
+    parts = (part if there is None else part.to(there) for part in _laid_out(x, owner).split(ROWS))
     return torch.cat([_scalars(function(part), len(part), name) for part in parts]).to(x)
 
 
@@ -62,7 +64,7 @@ def negative_energy(energy: Function, x: Tensor) -> Tensor:
 def score(p: Density, x: Tensor, name: str = "p") -> Tensor:
     """∇ₓ log p at x (n, *event_shape), with x's shape: in closed form where p has one, else by autograd."""
     if isinstance(p, KnownDensity):
-        return torch.cat([p.score(part) for part in x.split(ROWS)])
+        return torch.cat([p.score(part) for part in _laid_out(x, p).split(ROWS)]).reshape(x.shape)
     return torch.cat([_slope(p, part, name) for part in x.split(ROWS)])
 
 
@@ -72,11 +74,7 @@ def draw(p: Distribution | GenerativeModel, n: int, seed: int, name: str = "p") 
         raise ValueError(f"{name} must be able to sample; got {p!r}")
     there = home(p)
     place = torch.device("cpu") if there is None else there.device
-    if isinstance(p, KnownDensity | GenerativeModel):
-        return p.sample(check_count(n), generator=torch.Generator(place).manual_seed(seed)).detach()
-    with torch.random.fork_rng(devices=[] if place.type == "cpu" else [place], device_type=place.type):
-        torch.manual_seed(seed)
-        return p.sample((check_count(n),))
+    return randomness.draw(p, check_count(n), generator=torch.Generator(place).manual_seed(seed), device=place)
 
 
 def seeds(seed: int, k: int) -> list[int]:
@@ -91,6 +89,24 @@ def _slope(p: Density, x: Tensor, name: str) -> Tensor:
         if not values.requires_grad:
             raise ValueError(f"{name} must be differentiable in x; its log-density carries no gradient")
         return torch.autograd.grad(values.sum(), at)[0]
+
+
+def _laid_out(x: Tensor, owner) -> Tensor:
+    """x in the owner's event shape, where that holds as many numbers: the line is () for one and (1,) for another."""
+    shape = getattr(owner, "event_shape", None)
+    return x.reshape(len(x), *shape) if shape is not None and shape.numel() == x.shape[1:].numel() else x
+
+
+def _within_support(p: Distribution, x: Tensor) -> Tensor:
+    """log p with −inf outside of the support, where PyTorch's distributions would raise an error."""
+    try:
+        inside = p.support.check(x)
+    except NotImplementedError:
+        return p.log_prob(x)
+    if inside.all():
+        return p.log_prob(x)
+    found = p.log_prob(torch.where(inside.reshape(-1, *[1] * (x.ndim - 1)), x, p.sample()))
+    return torch.where(inside, found, -math.inf)
 
 
 def _scalars(values: Tensor, n: int, name: str) -> Tensor:

@@ -7,17 +7,19 @@ r"""Where samples are compared: the one place that turns data into features.
 Distances between pixels say little: a digit moved by two pixels is far from itself. A trained net f maps pictures that show
 the same thing close together, and sample metrics compare the laws of f(real) and f(fake). Their values belong to that net:
 published FIDs are made with Inception's weights, and somebody who has them can pass them here. Modules run in evaluation
-mode, without gradients, on their own device; the features come back to the device of x.
+mode, without gradients, on their own device and in their own precision; the
+features come back to the device of x.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from gmcourse.classifier import Classifier
+from gmcourse.metrics.density import home
+from gmcourse.model import evaluating
 
 Net = nn.Module | Callable[[Tensor], Tensor] | None
 
@@ -58,9 +60,10 @@ def _apply(x: Tensor, net: Net, function: Callable[[Tensor], Tensor] | None, nam
         raise ValueError(f"{name} must have shape (n, ...) with n at least 1; got {tuple(x.shape)}")
     if function is None:
         return _check(x.detach().reshape(len(x), -1), len(x), name)
-    place = next(chain(net.parameters(), net.buffers()), x).device if isinstance(net, nn.Module) else x.device
-    with _evaluating(net):
-        found = torch.cat([function(part.to(place)).to(x.device) for part in x.split(batch)])
+    there = home(net)
+    with evaluating(net) if isinstance(net, nn.Module) else nullcontext():
+        found = [function(part if there is None else part.to(there)).to(x.device) for part in x.split(batch)]
+    found = torch.cat(found)
     return _check(found, len(x), f"the features of {name}")
 
 
@@ -71,17 +74,3 @@ def _check(found: Tensor, n: int, name: str) -> Tensor:
         bad = (~whole).nonzero().flatten().tolist()
         raise ValueError(f"{name} must be finite; {len(bad)} of {n} rows hold NaN or inf, the first is row {bad[0]}")
     return found.float() if found.dtype in (torch.float16, torch.bfloat16) else found
-
-
-@contextmanager
-def _evaluating(net: Net) -> Iterator[None]:
-    if not isinstance(net, nn.Module):
-        yield
-        return
-    training = [part for part in net.modules() if part.training]
-    net.eval()
-    try:
-        yield
-    finally:
-        for part in training:  # not net.train(): parts that were in evaluation mode stay so
-            part.training = True

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from gmcourse.metrics.likelihood import Estimate
+from gmcourse.metrics.neighbours import distances
 from gmcourse.metrics.transport import check_samples
 
 ROWS = 1024  # rows of the kernel matrix held at once
@@ -63,7 +64,7 @@ def mmd2(x: Tensor, y: Tensor, *, bandwidth: float | None = None) -> Estimate:
 def median_bandwidth(x: Tensor, y: Tensor) -> float:
     """The median heuristic: h = median of the distances between the points of x (n, d) and y (m, d) together.
 
-    Of large sets 1000 evenly spaced rows each are used. Raises ValueError if the median is 0.
+    Of large sets at most 1000 evenly spaced rows each are used. Raises ValueError if the median is 0.
     """
     x, y = (v[:: -(-len(v) // MEDIAN_OF)] for v in check_samples(x, y))
     both = torch.cat([x - x.mean(0), y - x.mean(0)])
@@ -100,8 +101,8 @@ def _sums(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, float]:
     """Row sums (n,), column sums (m,) and sum of squares of exp(−‖x_i − y_j‖²/2), in float64 on the CPU."""
     rows, columns, squares = [], torch.zeros(len(y), dtype=torch.float64), 0.0
     for part in x.split(ROWS):
-        k = torch.exp(-0.5 * torch.cdist(part, y).square())
-        rows.append(k.sum(1).cpu().double())
-        columns += k.sum(0).cpu().double()
-        squares += float(k.square().sum(1).cpu().double().sum())
+        k = torch.exp(-0.5 * distances(part, y).square()).cpu().double()
+        rows.append(k.sum(1))
+        columns += k.sum(0)
+        squares += float(k.square().sum())
     return torch.cat(rows), columns, squares

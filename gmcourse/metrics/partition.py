@@ -38,7 +38,8 @@ Stages = int | Sequence[float] | Tensor
 class LogZ(NamedTuple):
     """An estimate of log Z in nats, its standard error, and how many of the weights count (`ess`).
 
-    The standard error is sd(w)/(mean(w)·√n), right to first order: believe it if ess is at least some tens.
+    The standard error is sd(w)/(mean(w)·√n), right to first order: believe it if ess is at least some tens, and only
+    forwards. Backwards from a base wider than the target the weights that were met do not show the tail that was not.
     """
 
     value: float
@@ -66,7 +67,7 @@ def log_z_importance(energy: Energy, base: Base, *, n: int = 10_000, seed: int =
     The mean weight is unbiased for Z, so its logarithm is below log Z on average.
     """
     x = _start(energy, base, n, seed)
-    return _log_mean(negative_energy(energy, x) - log_density(base, x, "base"))
+    return log_mean_weight(negative_energy(energy, x) - log_density(base, x, "base"))
 
 
 def log_z_ais(
@@ -84,7 +85,7 @@ def log_z_ais(
     """
     at_start, on_the_way = seeds(seed, 2)
     x = _start(energy, base, n, at_start)
-    return _log_mean(annealed_log_weights(energy, base, x, _ladder(stages), step=step, moves=moves, seed=on_the_way))
+    return log_mean_weight(annealed_log_weights(energy, base, x, _ladder(stages), step=step, moves=moves, seed=on_the_way))
 
 
 def log_z_ais_reverse(
@@ -98,7 +99,7 @@ def log_z_ais_reverse(
     if len(x) < 2:
         raise ValueError(f"x must hold at least 2 samples for a standard error; got {len(x)}")
     down = _ladder(stages)[::-1]
-    inverse = _log_mean(
+    inverse = log_mean_weight(
         annealed_log_weights(energy, base, _at_home(x, energy), down, step=step, moves=moves, seed=seed)
     )
     return inverse._replace(value=-inverse.value)
@@ -175,8 +176,8 @@ def _at_home(x: Tensor, energy: Energy) -> Tensor:
     return x.detach() if there is None else x.detach().to(there)
 
 
-def _log_mean(log_w: Tensor) -> LogZ:
-    """log of the mean weight, with its first-order standard error and the effective sample size."""
+def log_mean_weight(log_w: Tensor) -> LogZ:
+    """log of the mean of the weights e^log_w, (n,), with its first-order standard error and the effective sample size."""
     n, log_w = len(log_w), log_w.cpu().double()
     count = ess(log_w)
     return LogZ(float(log_w.logsumexp(0)) - math.log(n), math.sqrt(max(0.0, 1 / count - 1 / n) * n / (n - 1)), count)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from gmcourse.metrics.features import Net, feature_pair, logits
 from gmcourse.metrics.likelihood import Estimate
 from gmcourse.model import check_count
+from gmcourse.randomness import seeded
 
 
 def frechet_gaussians(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covariance2: Tensor) -> float:
@@ -33,6 +34,9 @@ def frechet_gaussians(mean1: Tensor, covariance1: Tensor, mean2: Tensor, covaria
     d = mean1.numel()
     if mean1.shape != (d,) or mean2.shape != (d,):
         raise ValueError(f"mean1 and mean2 must have one shape (d,); got {tuple(mean1.shape)} and {tuple(mean2.shape)}")
+    for name, mean in (("mean1", mean1), ("mean2", mean2)):
+        if not mean.isfinite().all():
+            raise ValueError(f"{name} must be finite; got NaN or inf in it")
     roots = _root(covariance1, d, "covariance1") @ _root(covariance2, d, "covariance2")
     spread = covariance1.trace() + covariance2.trace() - 2 * torch.linalg.svdvals(roots).sum()
     return max(0.0, float((mean1 - mean2).square().sum() + spread))
@@ -101,8 +105,7 @@ def inception_score(x: Tensor, *, net: Net, splits: int = 10, seed: int = 0) -> 
         raise ValueError(f"x must have at least 2 samples for each of {splits} splits; got {len(x)}")
     found = logits(x, net).cpu().double()
     found = found[: len(found) // splits * splits].log_softmax(1).clamp(min=-600)  # e⁻⁶⁰⁰ > 0: no 0 · log 0
-    with torch.random.fork_rng(devices=[]), _without_memory_warning():
-        torch.manual_seed(seed)
+    with seeded(seed), _without_memory_warning():
         metric = InceptionScore(feature=nn.Identity(), splits=splits)
         metric.update(found)
         value, spread = metric.compute()

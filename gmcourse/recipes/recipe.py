@@ -9,6 +9,7 @@ from torch.distributions import Distribution
 
 from gmcourse.data import images, toy2d
 from gmcourse.model import Trainable
+from gmcourse.randomness import seeded
 from gmcourse.recipes.measures import Numbers
 from gmcourse.training.history import History
 
@@ -39,8 +40,7 @@ class Recipe:
 
     def build(self, seed: int = 0) -> Trainable:
         """The untrained model; the same seed gives the same initial weights, and the caller's random state is left alone."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with seeded(seed):
             return self.model()
 
     def load_data(self, split: str = "train") -> Data:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from gmcourse.nets.mlp import MLP
 
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 NARROW = 16  # inputs; BLAS is slow on products with so few columns, and fast on their transpose
 Pull = Callable[[Tensor], Tensor]  # d ↦ Jᵀd, to be called once
 Rule = Callable[[nn.Module, Tensor], tuple[Tensor, Pull]]
@@ -66,11 +67,11 @@ def layers(energy: Callable) -> list[nn.Module] | None:
 
 def _leaves(module: Callable) -> list[nn.Module] | None:
     """What nested `nn.Sequential`s and `MLP`s apply, in order; None if there are hooks or it is no module."""
-    if not isinstance(module, nn.Module) or module._forward_hooks or module._forward_pre_hooks:
+    if not isinstance(module, nn.Module) or any(getattr(module, hooks) for hooks in HOOKS):
         return None
     if type(module) not in (nn.Sequential, MLP):
         return [module]
-    leaves = [_leaves(child) for child in module.children()]
+    leaves = [_leaves(child) for child in module._modules.values()]  # children() would skip a layer that comes twice
     return None if None in leaves else [leaf for group in leaves for leaf in group]
 
 

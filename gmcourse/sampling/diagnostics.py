@@ -34,11 +34,15 @@ def autocorrelation(values: Tensor) -> Tensor:
 
 
 def integrated_time(values: Tensor) -> float:
-    """τ in steps, of values (t, n) or (t,): Geyer's initial positive sequence (1992), the sum of ρ_2m + ρ_2m+1 while > 0."""
+    """τ in steps, of values (t, n) or (t,): Geyer's initial positive sequence (1992), the sum of ρ_2m + ρ_2m+1 while > 0.
+
+    Chains that swing about the mean have τ < 1. It is kept above 1/log₁₀(t n), as Stan does: noise could make it negative.
+    """
     rho = autocorrelation(values)
     pairs = rho[: len(rho) // 2 * 2].reshape(-1, 2).sum(1)
     positive = (pairs > 0).cumprod(0)
-    return float(2 * (pairs * positive).sum() - 1)
+    least = 1 / math.log10(max(values.numel(), 10))
+    return max(float(2 * (pairs * positive).sum() - 1), least)
 
 
 def chain_ess(values: Tensor) -> float:

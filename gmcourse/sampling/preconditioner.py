@@ -11,7 +11,7 @@ M ≈ the covariance makes every direction equally wide, and one step size fits 
 import torch
 from torch import Tensor
 
-Matrix = Tensor | list | float | None
+Matrix = Tensor | list | None
 
 
 class Preconditioner:

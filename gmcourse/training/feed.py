@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.utils.data import DataLoader, Dataset
 
+from gmcourse.randomness import set_seed
+
 Data = Tensor | Sequence[Tensor] | Dataset | Distribution
 
 
@@ -50,12 +52,7 @@ def key(*parts) -> int:
 
 def reseed(device: torch.device, *parts) -> None:
     """Set the random state of the CPU and of `device` to one that depends on the parts alone."""
-    torch.default_generator.manual_seed(key(*parts))
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(key(*parts))
-    elif device.type == "mps":
-        torch.mps.manual_seed(key(*parts))
+    set_seed(key(*parts), device)
 
 
 def size(data: Data) -> int | None:

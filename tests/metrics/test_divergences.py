@@ -9,6 +9,7 @@ from torch.distributions import LogNormal, MultivariateNormal, Normal, Uniform, 
 
 from gmcourse import StandardNormal
 from gmcourse.data import toy2d
+from gmcourse.data.mixtures import GaussianMixture
 from gmcourse.data.toy1d import Mixture1D
 from gmcourse.metrics.divergences import (
     fisher,
@@ -211,3 +212,15 @@ def test_a_seed_fixes_the_estimate_and_leaves_the_callers_randomness_alone(estim
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_density_outside_of_its_support_counts_as_zero():
+    """KL(U(0, 1) ‖ N(0, 1)) = ½ ln 2π + 1/6; the other way round it is infinite."""
+    uniform, normal, grid = Uniform(0.0, 1.0), Normal(0.0, 1.0), Grid([(-10.0, 10.0)], 20_000)
+    assert kl(uniform, normal, grid) == pytest.approx(0.5 * math.log(2 * math.pi) + 1 / 6, abs=1e-3)
+    assert kl(normal, uniform, grid) == math.inf and kl_mc(normal, uniform).value == math.inf
+
+
+def test_fisher_compares_densities_on_the_line_in_both_their_shapes():
+    columns, numbers = GaussianMixture([1.0], [[1.0]], 1.0), Mixture1D([1.0], [0.0], 1.0)
+    assert fisher(numbers, columns, Grid([(-9.0, 10.0)])) == pytest.approx(0.5, abs=1e-6)

@@ -33,3 +33,10 @@ def test_a_model_may_stand_for_its_log_prob():
 def test_no_samples_are_refused():
     with pytest.raises(ValueError, match="n must be a positive whole number"):
         likelihood_gap(StandardNormal(2), toy2d.get("two_moons"), n=0)
+
+
+def test_a_model_that_rules_data_out_is_infinitely_far_and_nan_is_refused():
+    data = toy2d.get("gaussians25")
+    assert likelihood_gap(lambda x: torch.where(x[:, 0] > 0, 0.0, -torch.inf), data) == (torch.inf, torch.inf)
+    with pytest.raises(ValueError, match="model must give log-densities below .inf; got NaN or .inf at 10000 of 10000"):
+        likelihood_gap(lambda x: x[:, 0] * torch.nan, data)

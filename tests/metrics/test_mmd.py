@@ -116,3 +116,11 @@ def test_the_bandwidth_of_a_large_set_is_near_that_of_all_its_points():
 def test_bad_input_is_named(x, y, h, message):
     with pytest.raises(ValueError, match=message):
         mmd2(x, y, bandwidth=h)
+
+
+def test_what_is_left_of_a_kernel_matrix_is_counted_by_its_degrees_of_freedom():
+    """With x ~ N(0, I₁), h = 1: E r² = E k² − 2 E (k̄_i)² + (E k)², all three in closed form; over many small samples."""
+    draws = torch.randn(4000, 5, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    found = torch.tensor([mmd._within(x).residual for x in draws])
+    truth = 5**-0.5 - 2 * 8**-0.5 + 1 / 3
+    assert abs(found.mean() - truth) < 4.5 * found.std() / len(found) ** 0.5

@@ -214,3 +214,8 @@ ONES = torch.ones(10, 3)
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_moments_that_are_not_finite_are_refused():
+    with pytest.raises(ValueError, match="mean2 must be finite; got NaN or inf in it"):
+        frechet_gaussians(torch.zeros(2), torch.eye(2), torch.tensor([0.0, torch.nan]), torch.eye(2))

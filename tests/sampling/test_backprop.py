@@ -9,7 +9,9 @@ from gmcourse.nets.mlp import MLP
 from gmcourse.sampling.backprop import layers
 from gmcourse.sampling.target import Target
 
+TWICE = nn.SiLU()
 NETS = {
+    "a layer twice": nn.Sequential(nn.Linear(2, 9), TWICE, nn.Linear(9, 9), TWICE, nn.Linear(9, 1), nn.Flatten(0)),
     "silu": nn.Sequential(MLP(2, 1, (16, 16)), nn.Flatten(0)),
     "tanh": nn.Sequential(nn.Linear(2, 16, bias=False), nn.Tanh(), nn.Sequential(nn.Linear(16, 1), nn.Flatten(0))),
     "relu": nn.Sequential(nn.ReLU(), nn.Linear(2, 40), nn.ReLU(), nn.SiLU(), nn.Linear(40, 1), nn.Flatten(0)),
@@ -61,3 +63,11 @@ def hooked():
 )
 def test_every_other_energy_is_left_to_autograd(net):
     assert layers(net) is None
+
+
+def test_hooks_on_the_gradient_are_heard():
+    """A backward hook changes what autograd gives, so such a net must go through autograd."""
+    net = nn.Sequential(nn.Linear(2, 4), nn.SiLU(), nn.Linear(4, 1), nn.Flatten(0))
+    net[1].register_full_backward_hook(lambda module, grads, _: tuple(torch.zeros_like(g) for g in grads))
+    assert layers(net) is None
+    assert Target(net, None).score(torch.randn(5, 2)).abs().max() == 0

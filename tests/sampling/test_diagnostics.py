@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gmcourse.sampling import ULA, autocorrelation, bias_against_step, chain_ess, integrated_time, r_hat
+from gmcourse.sampling import HMC, ULA, autocorrelation, bias_against_step, chain_ess, integrated_time, r_hat
 
 
 def seeded(seed=0):
@@ -120,3 +120,12 @@ def test_bias_is_reported_with_the_error_of_independent_chains():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_chains_that_swing_about_their_mean_are_worth_more_than_independent_draws():
+    """Antithetic chains have τ < 1; whatever the noise says, it stays positive, and the ESS with it."""
+    swinging = torch.tensor([1.0, -1.0]).repeat(50)
+    assert 0 < integrated_time(swinging) < 1 and chain_ess(swinging) > 100
+    g = torch.Generator().manual_seed(0)
+    x = HMC(lambda x: x.square().sum(1) / 2, step=0.3).trace(torch.randn(4, 1, generator=g), 100, generator=g).x[..., 0]
+    assert 400 <= chain_ess(x) <= 400 * math.log10(400) + 1
