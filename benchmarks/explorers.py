@@ -20,7 +20,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gmcourse import recipes
+from gmcourse.data import toy2d
 from gmcourse.data.images import load_images
+from gmcourse.flows import ffjord, neural_spline_flow
 from gmcourse.viz import Explorer
 from gmcourse.viz.explorers import EXPLORERS
 
@@ -41,7 +43,12 @@ class Row:
 
 def make(name: str) -> Explorer:
     """An explorer by its name, with models and data where it wants them."""
-    arguments = {"beta_traversal": _digit_models, "prior_hole": _digit_model}
+    arguments = {
+        "beta_traversal": _digit_models,
+        "prior_hole": _digit_model,
+        "flow_layers": _moons_flow,
+        "cnf_trajectories": lambda: (ffjord(),),
+    }
     return EXPLORERS[name](*arguments[name]() if name in arguments else ())
 
 
@@ -52,6 +59,10 @@ def _digit_models() -> tuple:
 
 def _digit_model() -> tuple:
     return recipes.get("vae_digits_beta1").build().eval(), load_images("digits", "test")[0]
+
+
+def _moons_flow() -> tuple:
+    return neural_spline_flow(), toy2d.get("two_moons").sample(1000)
 
 
 def measure(name: str, moves: int = 25) -> Iterator[Row]:

@@ -5,13 +5,14 @@
 'VAE with sharpened input layers on 25 Gaussians'
 """
 
-from gmcourse.recipes import features, vae
+from gmcourse.recipes import features, flows, flows2d, vae
 from gmcourse.recipes.recipe import Recipe
 from gmcourse.recipes.vae import BETAS
 
 __all__ = ["BETAS", "RECIPES", "Recipe", "get"]
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for chapter in (features, vae) for recipe in chapter.RECIPES}
+CHAPTERS = (features, vae, flows2d, flows)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for chapter in CHAPTERS for recipe in chapter.RECIPES}
 
 
 def get(name: str) -> Recipe:

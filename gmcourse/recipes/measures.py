@@ -5,8 +5,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from gmcourse.classifier import Classifier
+from gmcourse.flows import dequantise
+from gmcourse.flows.flow import Flow
 from gmcourse.metrics.likelihood import likelihood_gap
 from gmcourse.model import GenerativeModel
+from gmcourse.randomness import seeded
 from gmcourse.vae import VAE, HierarchicalVAE, LatentGrid, elbo, iwae_bound
 
 Numbers = dict[str, float]
@@ -21,12 +24,20 @@ def gap_to_truth(model: GenerativeModel, data: Distribution) -> Numbers:
 
 def bounds(model: VAE | HierarchicalVAE, images: Tensor) -> Numbers:
     """ELBO, its two terms, and the importance-weighted bound with 50 draws, in nats, of the first 500 images."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        x = images[:500].to(next(model.parameters()).device)
+    x = images[:500].to(next(model.parameters()).device)
+    with seeded(0, x.device):
         terms, bound = elbo(model, x, samples=5), iwae_bound(model, x, 50, chunk=2500)
     numbers = {"elbo": terms.value, "reconstruction": terms.reconstruction, "kl": terms.kl, "iwae50": bound}
     return {name: float(value.mean()) for name, value in numbers.items()}
+
+
+def bits_per_dim(model: Flow, images: Tensor) -> Numbers:
+    """Upper bound on the bits per dimension of test images, one draw of the dequantisation noise each, and its error."""
+    here = next(model.parameters()).device
+    with seeded(0, here):
+        log_prob = torch.cat([model.log_prob(batch.to(here)) for batch in images.split(250)])
+    bits = dequantise.bits_per_dim(log_prob, model.event_shape)
+    return {"bits_per_dim": float(bits.mean()), "stderr": float(bits.std() / len(bits) ** 0.5)}
 
 
 def accuracy(model: Classifier, pairs: tuple[Tensor, Tensor]) -> Numbers:

@@ -66,12 +66,14 @@ def of_many(student: Student, random: Random) -> None:
     terms, as_variances = _log_normal(x, means, sigmas), _log_normal(x, means, sigmas.sqrt())
     joint = weights.log() + terms
     hard = torch.nn.functional.one_hot(joint.argmax(1), k).double()
+    doubled = joint - (x[:, None] - means).square().sum(2) / (2 * sigmas.square())
     r = [
         ("the old weights take no part in the responsibilities: what does Bayes' rule say?", terms.softmax(1)),
         ("responsibilities sum to 1 over the points: over what should they?", joint.softmax(0)),
         ("each point is given to one component whole: how sure is it?", hard),
         ("a density lacks its constant: it depends on σ and on the dimension", (joint + d * sigmas.log()).softmax(1)),
         ("a density has its constant once for every dimension", (joint + (d - 1) * sigmas.log()).softmax(1)),
+        ("the exponent of a Gaussian is −‖x − m‖²/2σ²: is the half there?", doubled.softmax(1)),
         ("the sigmas are standard deviations, not variances", (weights.log() + as_variances).softmax(1)),
     ]
     suspects = [(special, _from_responsibilities(x, wrong)) for special, wrong in r]

@@ -46,6 +46,10 @@ def _frechet(student: Student, random: Random, covariance: Callable[[int], Tenso
         ("the covariances are ignored: two clouds of different width are not the same", distance),
         ("all entries are summed: (1.20) has a trace", distance + (cov1 + cov2 - 2 * _root_of_product(cov1, cov2)).sum()),
     ]
+    for half in (product, product.T):
+        roots = torch.linalg.eigvalsh(half).clamp(min=0).sqrt().sum()
+        one_triangle = "eigvalsh reads one triangle of a matrix, but Σ₁Σ₂ is not symmetric"
+        suspects.append((one_triangle, distance + (cov1 + cov2).trace() - 2 * roots))
     hint = "for one dimension (1.20) is (μ₁ − μ₂)² + (σ₁ − σ₂)²: then with a trace and a matrix root"
     student(mean1=mean1, cov1=cov1, mean2=mean2, cov2=cov2).should_be(want, hint, suspects)
 

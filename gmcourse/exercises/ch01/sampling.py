@@ -118,6 +118,7 @@ def _mala(student: Student, random: Random, climb: float) -> None:
         ("look at the variance of the noise: here α = η/2", fall + (back - forth) / 2),
         ("the way back starts from y and follows the score there", fall + _proposal(x, y, s_x, step) - forth),
         ("the way back starts from y and follows the score there", fall + _proposal(x, y, -s_x, step) - forth),
+        ("the way back follows the score at y uphill, as the way there did", fall + _proposal(x, y, -s_y, step) - forth),
     ]
     every = "every proposal is accepted: is it cut off on the wrong side, or one of the two proposal densities missing?"
     suspects = [(every, torch.zeros(n, dtype=x.dtype)), (every, (fall + back - forth).clamp(min=0))]

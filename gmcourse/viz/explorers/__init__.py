@@ -3,6 +3,9 @@
 from gmcourse.viz.explorers.contrast import noise_contrastive
 from gmcourse.viz.explorers.divergences import divergence_fit
 from gmcourse.viz.explorers.families import five_families
+from gmcourse.viz.explorers.flow_layers import flow_layers
+from gmcourse.viz.explorers.flow_playground import flow_playground
+from gmcourse.viz.explorers.flow_trajectories import cnf_trajectories
 from gmcourse.viz.explorers.landscape import mixture_landscape
 from gmcourse.viz.explorers.langevin import langevin_particles
 from gmcourse.viz.explorers.vae import beta_traversal, prior_hole
@@ -10,4 +13,5 @@ from gmcourse.viz.explorers.vae import beta_traversal, prior_hole
 GENERAL = (five_families, mixture_landscape)
 CHAPTER1 = (divergence_fit, noise_contrastive, langevin_particles)
 CHAPTER2 = (beta_traversal, prior_hole)
-EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2}
+CHAPTER3 = (flow_layers, flow_playground, cnf_trajectories)
+EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3}

@@ -85,6 +85,11 @@ def em_lacking(dimensions, x, w, m, s):
     return m_step(x, (log_joint(x, w, m, s) + dimensions * s.log()).softmax(1))
 
 
+def em_without_the_half(x, w, m, s):
+    squares = ((x[:, None] - m) ** 2).sum(2)
+    return m_step(x, (log_joint(x, w, m, s) - squares / (2 * s**2)).softmax(1))
+
+
 def em_hard(x, w, m, s):
     joint = log_joint(x, w, m, s)
     return m_step(x, torch.nn.functional.one_hot(joint.argmax(1), len(w)).double())
@@ -129,6 +134,11 @@ def trace_of_root(a, b):
 
 def frechet(m1, c1, m2, c2):
     return ((m1 - m2) ** 2).sum() + c1.trace() + c2.trace() - 2 * trace_of_root(c1, c2)
+
+
+def frechet_of_one_triangle(m1, c1, m2, c2):
+    roots = torch.linalg.eigvalsh(c1 @ c2).clamp(min=0).sqrt().sum()
+    return ((m1 - m2) ** 2).sum() + c1.trace() + c2.trace() - 2 * roots
 
 
 def off_diagonal(k):
@@ -178,6 +188,7 @@ MISTAKES = {
         ("log-densities for densities", lambda p, q, h: 0.5 * h * (p * (p - middle(p, q)) + q * (q - middle(p, q))).sum()),
     ],
     "foundations.em_step": [
+        ("the half in the exponent forgotten", em_without_the_half),
         ("weights not normalised", em_changed(weights=lambda w, x: w * len(x))),
         ("distances summed over dimensions", em_changed(sigmas=lambda s, x: s * x.shape[1] ** 0.5)),
         ("variance for standard deviation", em_changed(sigmas=lambda s, x: s**2)),
@@ -252,12 +263,14 @@ MISTAKES = {
         ("factor 2 forgotten in the Gaussian", mala_with(variance=lambda eta: eta)),
         ("variance of (1.18)", mala_with(variance=lambda eta: 4 * eta)),
         ("not clipped", mala_unclipped),
+        ("downhill on the way back", lambda ex, ey, sx, sy, x, y, eta: mala(ex, ey, sx, -sy, x, y, eta)),
         ("the probability", lambda *a: mala(*a).exp()),
         ("clipped from below", lambda *a: mala_unclipped(*a).clamp(min=0)),
         ("mean over the batch", lambda *a: mala(*a).mean()),
         ("one score for both ways", lambda e, f, s, t, x, y, eta: mala(e, f, s, s, x, y, eta)),
     ],
     "foundations.frechet": [
+        ("eigenvalues of one triangle", frechet_of_one_triangle),
         ("distance not squared", lambda m, c, n, d: frechet(m, c, n, d) - ((m - n) ** 2).sum() + (m - n).norm()),
         ("mean of the squares", lambda m, c, n, d: frechet(m, c, n, d) - ((m - n) ** 2).sum() + ((m - n) ** 2).mean()),
         ("root over all", lambda m, c, n, d: frechet(m, c, n, d).sqrt()),
