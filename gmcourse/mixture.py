@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from gmcourse.metrics.neighbours import distances
 from gmcourse.model import GenerativeModel, Likelihood, check_count
 
 
@@ -82,11 +83,11 @@ class MixtureModel(GenerativeModel):
         _check_points(x, components)
         means = x[torch.randint(len(x), (1,), generator=generator, device=x.device)]
         for _ in range(1, components):
-            nearest = _distances(x, means).amin(1).square()
+            nearest = distances(x, means).amin(1).square()
             if not nearest.any():
                 raise ValueError(f"x must hold at least {components} different points; got {len(means)}")
             means = torch.cat([means, x[torch.multinomial(nearest, 1, generator=generator)]])
-        rest = x - means[_distances(x, means).argmin(1)]
+        rest = x - means[distances(x, means).argmin(1)]
         spread = _floored(rest.mT @ rest / len(x), floor).repeat(components, 1, 1)
         return cls.from_parameters(means.new_full((components,), 1 / components), means, spread)
 
@@ -182,11 +183,6 @@ def _floored(covariances: Tensor, floor: float) -> Tensor:
         return covariances
     raised = vectors * values.maximum(least).unsqueeze(-2) @ vectors.mT
     return (raised + raised.mT) / 2
-
-
-def _distances(x: Tensor, means: Tensor) -> Tensor:
-    """|x_i − m_k|, (n, k), from differences: exactly 0 where a mean is the point itself."""
-    return torch.cdist(x, means, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def _check_points(x: Tensor, components: int) -> Tensor:

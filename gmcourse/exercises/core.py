@@ -56,6 +56,11 @@ class Exercise:
         return sum(p.points for p in self.properties)
 
 
+def one_point_each(topic: str, reference: Callable, *properties: Callable[[Student, Random], None]) -> Exercise:
+    """An exercise of a topic, named after its reference; each property is worth one point."""
+    return Exercise(f"{topic}.{reference.__name__}", reference, tuple(Property(1, p) for p in properties))
+
+
 def grade(exercise: Exercise, fn: Callable) -> tuple[int, str]:
     """Points that `fn` earns, and the line that says so. Nothing that `fn` does is raised."""
     name, full = exercise.name, exercise.points

@@ -17,6 +17,8 @@ from itertools import count
 import torch
 from torch import Tensor
 
+from gmcourse.randomness import seeded
+
 # Inputs are float64; this leaves room for a constant that was rounded to float32 on the way.
 RTOL, ATOL = 1e-6, 1e-8
 
@@ -139,11 +141,10 @@ def sealed(seed: int):
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(),
-        torch.random.fork_rng(devices=[]),
+        seeded(seed),
         torch.enable_grad(),
     ):
         warnings.simplefilter("ignore")
-        torch.default_generator.manual_seed(seed)
         yield
 
 

@@ -5,16 +5,12 @@ The references know nothing of `gmcourse.metrics`, `sampling`, `mixture` or `den
 eigenvalues. Tolerance is 1e-6 relative.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 from gmcourse.exercises.ch01 import densities, em, evaluation, sampling
-from gmcourse.exercises.core import Exercise, Property
+from gmcourse.exercises.core import one_point_each
 
-
-def _exercise(reference: Callable, *properties: Callable) -> Exercise:
-    """An exercise of this chapter, named after its reference; each property is worth one point."""
-    return Exercise(f"foundations.{reference.__name__}", reference, tuple(Property(1, p) for p in properties))
-
+_exercise = partial(one_point_each, "foundations")
 
 EXERCISES = (
     _exercise(densities.bayes, densities.near_the_classes, densities.far_from_all_classes),

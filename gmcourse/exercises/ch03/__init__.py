@@ -5,16 +5,12 @@ autograd, the inverse of a spline from bisection, determinants from eigenvalues 
 relative.
 """
 
-from collections.abc import Callable
+from functools import partial
 
 from gmcourse.exercises.ch03 import affine, densities, determinants, masks, planar, spline
-from gmcourse.exercises.core import Exercise, Property
+from gmcourse.exercises.core import one_point_each
 
-
-def _exercise(reference: Callable, *properties: Callable) -> Exercise:
-    """An exercise of this chapter, named after its reference; each property is worth one point."""
-    return Exercise(f"flows.{reference.__name__}", reference, tuple(Property(1, p) for p in properties))
-
+_exercise = partial(one_point_each, "flows")
 
 EXERCISES = (
     _exercise(densities.change_of_variables, densities.increasing, densities.decreasing),
