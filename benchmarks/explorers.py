@@ -22,6 +22,7 @@ from rich.table import Table
 from gmcourse import recipes
 from gmcourse.data import toy2d
 from gmcourse.data.images import load_images
+from gmcourse.ebm import mlp_energy
 from gmcourse.flows import ffjord, neural_spline_flow
 from gmcourse.viz import Explorer
 from gmcourse.viz.explorers import EXPLORERS
@@ -48,8 +49,10 @@ def make(name: str) -> Explorer:
         "prior_hole": _digit_model,
         "flow_layers": _moons_flow,
         "cnf_trajectories": lambda: (ffjord(),),
+        "ebm_landscape": _energies,
     }
-    return EXPLORERS[name](*arguments[name]() if name in arguments else ())
+    keywords = {"step": 0.02} if name == "ebm_landscape" else {}
+    return EXPLORERS[name](*arguments[name]() if name in arguments else (), **keywords)
 
 
 def _digit_models() -> tuple:
@@ -63,6 +66,10 @@ def _digit_model() -> tuple:
 
 def _moons_flow() -> tuple:
     return neural_spline_flow(), toy2d.get("two_moons").sample(1000)
+
+
+def _energies() -> tuple:
+    return {step: mlp_energy(2, (64, 64)) for step in range(0, 600, 40)}, toy2d.get("gaussians8").sample(500)
 
 
 def measure(name: str, moves: int = 25) -> Iterator[Row]:

@@ -85,7 +85,7 @@ class Trainable(nn.Module):
         self.check_batch(x, name)
         if len(x) == 0:
             raise ValueError(f"{name} is empty")
-        if not (whole := x.flatten(1).isfinite().all(1)).all():
+        if not (whole := x.reshape(len(x), -1).isfinite().all(1)).all():
             bad = (~whole).nonzero().flatten().tolist()
             found = f"{len(bad)} of {len(x)} rows hold NaN or inf, the first is row {bad[0]}"
             raise ValueError(f"{name} must be finite; {found}")
@@ -152,7 +152,7 @@ class StandardNormal(GenerativeModel):
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; 0, I) in nats, shape (n,)."""
         self.check_batch(x)
-        return -0.5 * (x.square() + math.log(2 * math.pi)).flatten(1).sum(1)
+        return -0.5 * (x.square() + math.log(2 * math.pi)).reshape(len(x), self.event_shape.numel()).sum(1)
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw (n, *event_shape)."""

@@ -91,3 +91,11 @@ def test_a_player_that_never_plays_is_refused():
 
 def test_device_names_a_device_that_works():
     assert torch.zeros(1, device=device()).device.type == device().type
+
+
+def test_on_the_line_densities_and_checks_are_those_of_single_numbers():
+    line = StandardNormal(())
+    assert line.log_prob(torch.tensor([0.0, 2.0])) == pytest.approx([-0.9189385, -2.9189385])
+    assert line.check_data(torch.zeros(3)).shape == (3,)
+    with pytest.raises(ValueError, match="1 of 3 rows hold NaN or inf, the first is row 1"):
+        line.check_data(torch.tensor([0.0, float("nan"), 1.0]))

@@ -59,7 +59,6 @@ __all__ = [
     "Residual",
     "Reverse",
     "ReverseKL",
-    "ReverseKL",
     "SigmoidSum",
     "Split",
     "Squeeze",

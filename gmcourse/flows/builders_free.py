@@ -73,9 +73,11 @@ def residual_flow(
     Args:
         layers, hidden: many blocks of one hidden layer do better than few deep ones, which share c among their layers.
         lipschitz: bound c of each block.
-        log_det: as for `Residual`; None is "exact" up to 4 dimensions, "roulette" above.
+        log_det: as for `Residual`; None is "exact" up to 4 dimensions, "roulette" above. With any other than "exact" the
+            contributions, and so log_prob, are truncated or random: set it to "exact" before a number is reported.
         options: go to `Residual`.
     """
+    _check_axes(event_shape)
     log_det = log_det or ("exact" if prod(event_shape) <= 4 else "roulette")
 
     def layer(i: int) -> Layer:
@@ -105,6 +107,7 @@ def ffjord(
         trace: "exact" or "hutchinson"; None is "exact" up to 4 dimensions.
         options: go to `Continuous`.
     """
+    _check_axes(event_shape)
     field = Velocity(event_shape, hidden, context=context, input_scale=input_scale)
     trace = trace or ("exact" if prod(event_shape) <= 4 else "hutchinson")
     flow = _stack(
@@ -121,6 +124,12 @@ def _stack(event_shape: Sequence[int], count: int, layer: Callable[[int], Layer]
     if cheap == "sampling":
         layers = [Inverted(one) for one in layers]
     return Flow(StandardNormal(event_shape), layers, context=context)
+
+
+def _check_axes(event_shape: Sequence[int]) -> None:
+    """Raise ValueError for the shape of single numbers, ()."""
+    if not len(event_shape):
+        raise ValueError(f"event_shape must have at least one axis; got {tuple(event_shape)}")
 
 
 def _dim(event_shape: Sequence[int]) -> int:

@@ -3,10 +3,10 @@ r"""Continuous flows: the layers become an ordinary differential equation (FFJOR
     dx/dt = f(x, t),    data at t = 0, noise at t = 1                                  slides (17); Chen et al. 2018
     d log p(x(t))/dt = −tr ∂f/∂x      ⇒      log|det ∂z/∂x| = ∫₀¹ tr ∂f/∂x dt
 
-Any smooth f does: solutions of an ODE never cross. Position and integral are solved for together, by `torchdiffeq`. The
-trace costs about D + 1 evaluations of f, or two, tr ∂f/∂x = E[vᵀ (∂f/∂x) v], with random signs v that are drawn once per
-solve, so that the solver sees a smooth right-hand side (Grathwohl et al. 2019). Many fields carry data to the same noise;
-preferring short and straight paths makes them cheap to solve (RNODE, Finlay et al. 2020):
+Any f that is Lipschitz in x does: its solutions never cross, nor run off to infinity. Position and integral are solved for
+together, by `torchdiffeq`. The trace costs about D + 1 evaluations of f, or two, tr ∂f/∂x = E[vᵀ (∂f/∂x) v], with random
+signs v that are drawn once per solve, so that the solver sees a smooth right-hand side (Grathwohl et al. 2019). Many fields
+carry data to the same noise; preferring short and straight paths makes them cheap to solve (RNODE, Finlay et al. 2020):
 
     kinetic ∫ ‖f‖² dt,     jacobian ∫ ‖∂f/∂x‖²_F dt  (with one vector: ‖vᵀ ∂f/∂x‖²)
 """
@@ -47,7 +47,11 @@ class Continuous(Layer):
         adjoint: gradients by solving backwards instead of storing the way: memory does not grow with the number of steps,
             and they are as wrong as the two solves differ. No second derivatives.
 
-    After a solve `evaluations` holds how often it called the field.
+    After a solve `evaluations` holds how often it called the field; the backward pass of the adjoint counts on from there.
+
+    Hutchinson's signs come from torch's global generator. `inverse`, and so `Flow.sample` and `push`, draws none: it solves
+    for the position alone. The steps of an adaptive solver look at the integrals, too, so z of `forward` and x of `invert`
+    then depend on the signs, within the tolerance.
     """
 
     def __init__(
@@ -82,23 +86,33 @@ class Continuous(Layer):
         path = self.path(z, context, reverse=True)
         return path.end, -path.trace
 
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise → data alone: where the trace is random, without it, so that the same z always gives the same x."""
+        return self._path(z, context, reverse=True, integrals=int(self.trace == "exact")).end
+
     def path(
         self, x: Tensor, context: Tensor | None = None, *, reverse: bool = False, costs: bool = False
     ) -> Path:
         """Solve from x for the end and ∫ tr ∂f/∂x dt, with `costs` also for the kinetic and the jacobian integral."""
-        v = None if self.trace == "exact" else torch.randint_like(x, 2) * 2 - 1
+        return self._path(x, context, reverse=reverse, integrals=3 if costs else 1)
+
+    def _path(self, x: Tensor, context: Tensor | None, *, reverse: bool, integrals: int) -> Path:
+        v = None if self.trace == "exact" or not integrals else torch.randint_like(x, 2) * 2 - 1
         zero = x.new_zeros(len(x))
-        count = 3 if costs else 1
-        state = (x, *[zero] * count)
+        state = (x, *[zero] * integrals)
         if rides := context is not None and self.adjoint:  # the adjoint gives gradients to states and parameters only
             state = (*state, context)
 
         def rates(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-            found = _rates(self.field, state[0], t, state[-1] if rides else context, v, costs)
+            given = state[-1] if rides else context
+            if integrals:
+                found = _rates(self.field, state[0], t, given, v, integrals > 1)
+            else:
+                found = (self.field(state[0], t, given),)
             return (*found, torch.zeros_like(context)) if rides else found
 
-        end, *integrals = self._solve(rates, state, [1.0, 0.0] if reverse else [0.0, 1.0])[: 1 + count]
-        return Path(end[-1], *(part[-1] for part in integrals), *[zero] * (3 - count))
+        end, *parts = self._solve(rates, state, [1.0, 0.0] if reverse else [0.0, 1.0])[: 1 + integrals]
+        return Path(end[-1], *(part[-1] for part in parts), *[zero] * (3 - integrals))
 
     @torch.no_grad()
     def trajectories(self, x: Tensor, times: Sequence[float], context: Tensor | None = None) -> Tensor:
@@ -112,6 +126,8 @@ class Continuous(Layer):
     def _solve(self, rates, state: tuple[Tensor, ...], times: Sequence[float]) -> tuple[Tensor, ...]:
         """The states at `times`. torchdiffeq reports failures by assertions: here they get names."""
         self.evaluations, last = 0, None
+        if not state[0].numel():  # no rows: adaptive solvers would divide by their number
+            return tuple(part.expand(len(times), *part.shape) for part in state)
 
         def counted(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             nonlocal last

@@ -98,12 +98,12 @@ class Elementwise(Layer):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, *event_shape) -> (n, *event_shape) and Σ_i log τ′."""
         z, log_slope = self.transformer(x, self._expanded(x))
-        return z, log_slope.reshape(len(x), -1).sum(1)
+        return z, log_slope.reshape(len(x), x.shape[1:].numel()).sum(1)
 
     def invert(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, *event_shape) -> (n, *event_shape) and Σ_i log τ′."""
         x, log_slope = self.transformer.invert(z, self._expanded(z))
-        return x, log_slope.reshape(len(z), -1).sum(1)
+        return x, log_slope.reshape(len(z), z.shape[1:].numel()).sum(1)
 
     def _expanded(self, x: Tensor) -> Tensor:
         if x.shape[1:] != self.h.shape[1:]:

@@ -21,7 +21,7 @@ class Flow(GenerativeModel):
 
     Args:
         base: model of z with `log_prob` and `sample`; with `noise` and `push` (a StandardNormal has them) the flow is a
-            transport.
+            transport. Its `likelihood` limits that of the flow.
         layers: data → noise, in this order.
         event_shape: shape of one datum, where it differs from the base's.
         context: numbers that a datum is conditioned on; 0 for none. `loss` then wants pairs (x, context).
@@ -40,12 +40,19 @@ class Flow(GenerativeModel):
 
     @property
     def likelihood(self) -> Likelihood:
-        """EXACT if all layers are bijections, else LOWER_BOUND."""
-        return Likelihood.EXACT if self.chain.bijective else Likelihood.LOWER_BOUND
+        """What `log_prob` means: what it means for the base, but LOWER_BOUND at best unless all layers are bijections.
+
+        EXACT speaks of the equation, not of how a layer evaluates it. `Residual` with another log_det than "exact" truncates
+        or estimates its contribution, `Continuous` is as exact as its solver and, with trace "hutchinson", random: set
+        "exact" where a number is reported.
+        """
+        own = Likelihood.EXACT if self.chain.bijective else Likelihood.LOWER_BOUND
+        base = getattr(self.base, "likelihood", Likelihood.EXACT)  # a torch Distribution has none, and is normalised
+        return max(own, base, key=list(Likelihood).index)  # they are listed from the best to none
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x (n, *event_shape) -> z (n, *base.event_shape) and the log-determinant (n,)."""
-        return self.chain(self.check_batch(x), self._conditions(context, len(x)))
+        return self.chain(self.check_batch(x), self.check_context(context, len(x)))
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """log p(x) in nats, (n, *event_shape) -> (n,): thesis (2.20)."""
@@ -62,15 +69,26 @@ class Flow(GenerativeModel):
     ) -> Tensor:
         """Draw x, shape (n, *event_shape); `context` has n rows."""
         z = self.base.sample(check_count(n), generator=generator)
-        return self.chain.inverse(z, self._conditions(context, n)).contiguous()
+        return self.chain.inverse(z, self.check_context(context, n)).contiguous()
 
     def sample_and_log_prob(
         self, n: int, *, context: Tensor | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw x (n, *event_shape) with log p(x) (n,), differentiably: what the reverse KL and posteriors need."""
+        """Draw x (n, *event_shape) with log p(x) (n,), differentiably: what the reverse KL and posteriors need.
+
+        Raises ValueError for a flow with layers that are no bijections: along its own samples the bound would lie on the
+        other side, above log p(x) in the mean. There, `sample` and `log_prob` are to be called.
+        """
         z = self.base.sample(check_count(n), generator=generator)
-        x, contribution = self.chain.invert(z, self._conditions(context, n))
+        x, contribution = self.to_data(z, self.check_context(context, n))
         return x, self.base.log_prob(z) + contribution
+
+    def to_data(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """z -> x and log|det ∂z/∂x| at x, both with gradients. Raises ValueError unless all layers are bijections."""
+        if not self.chain.bijective:
+            wanted = "layers must be bijections for log p(x) of a flow's own samples: use sample, then log_prob"
+            raise ValueError(f"{wanted}; got one that is none")
+        return self.chain.invert(z, context)
 
     @property
     def noise_blocks(self) -> dict[str, int]:
@@ -83,9 +101,10 @@ class Flow(GenerativeModel):
 
     def push(self, eps: Tensor, context: Tensor | None = None) -> Tensor:
         """Carry noise (n, d) to data (n, *event_shape), differentiably; `context` has n rows."""
-        return self.chain.inverse(self.base.push(eps), self._conditions(context, len(eps)))
+        return self.chain.inverse(self.base.push(eps), self.check_context(context, len(eps)))
 
-    def _conditions(self, context: Tensor | None, n: int) -> Tensor | None:
+    def check_context(self, context: Tensor | None, n: int) -> Tensor | None:
+        """Return the context of n data if it is what this flow wants, else raise ValueError."""
         came = None if context is None else tuple(context.shape)
         wanted = (n, self.context) if self.context else None
         if came != wanted:

@@ -4,10 +4,10 @@ r"""Flows for images: Glow (Kingma and Dhariwal 2018) and the RealNVP it came fr
     RealNVP, at every level:  squeeze, checkerboard coupling × depth, channel coupling × depth, split
 
 A RealNVP can only swap which half is kept; Glow's 1×1 convolution W learns how the channels are mixed, at the price of
-h w log|det W| (2.30). After the squeeze the fields of one colour are two of the four channels of a 2×2 block: the net of a
-checkerboard coupling sees its own half only, and no convolution works on masked zeros. Both flows begin with dequantisation
-and a logit, so log_prob is a lower bound on the log-probability of an image on its grid of grey values; they end in flat
-noise, the coarsest level first.
+h w log|det W| (2.30), and Glow predicts the channels that leave at a split from those that stay. After the squeeze the
+fields of one colour are two of the four channels of a 2×2 block: the net of a checkerboard coupling sees its own half only,
+and no convolution works on masked zeros. Both flows begin with dequantisation and a logit, so log_prob is a lower bound on
+the log-probability of an image on its grid of grey values; they end in flat noise, the coarsest level first.
 """
 
 from collections.abc import Callable, Sequence
@@ -105,7 +105,10 @@ def image_real_nvp(
     variational: bool = False,
     context: int = 0,
 ) -> Flow:
-    """RealNVP for images: `depth` checkerboard and `depth` channel couplings at each scale, otherwise as `glow`."""
+    """RealNVP for images: `depth` checkerboard and `depth` channel couplings at each scale, otherwise as `glow`.
+
+    Half the channels leave between two scales as they are, without a learned prediction.
+    """
 
     def steps(c: int) -> list[Layer]:
         board = torch.tensor([True, False, False, True]).repeat(c // 4)
@@ -114,7 +117,7 @@ def image_real_nvp(
         return [_coupling(mask, Affine(), width, context) for mask in masks]
 
     pixels = _pixels(image_shape(event_shape), bins, margin, variational, width)
-    return _multi_scale(event_shape, pixels, steps, levels, width, context)
+    return _multi_scale(event_shape, pixels, steps, levels, 0, context)
 
 
 def _coupling(mask: Tensor, transformer: Transformer, width: int, context: int) -> Coupling:
@@ -139,7 +142,7 @@ def _multi_scale(
     pixels: list[Layer],
     steps: Callable[[int], list[Layer]],
     levels: int,
-    width: int,
+    split_width: int,
     context: int,
 ) -> Flow:
     """Pixels to the real line, then level within level: squeeze, the steps for so many channels, a split, the next level."""
@@ -151,8 +154,10 @@ def _multi_scale(
     def level(shape: Shape, left: int) -> Chain:
         squeeze = Squeeze(shape)
         c, h, w = squeeze.out_shape
-        rest = Split((c, h, w), level((c // 2, h, w), left - 1), width=width, context=context) if left > 1 else None
-        return Chain(squeeze, *steps(c), rest or Flatten((c, h, w)))
+        if left == 1:
+            return Chain(squeeze, *steps(c), Flatten((c, h, w)))
+        rest = level((c // 2, h, w), left - 1)
+        return Chain(squeeze, *steps(c), Split((c, h, w), rest, width=split_width, context=context))
 
     flow = Flow(StandardNormal(prod(shape)), [*pixels, level(shape, levels)], event_shape=shape, context=context)
     flow.data_range = (-1.0, 1.0)

@@ -2,9 +2,14 @@ r"""One layer of a flow: a map x → z, and what it contributes to the log-densi
 
     log p_X(x) = log p_Z(z) + contribution(x)                                         thesis (2.20), one factor of (2.27)
 
-For a bijection the contribution is log|det ∂z/∂x|. For a surjection or a stochastic layer it is SurVAE's V(x, z), and the
-equation becomes a bound. Data → noise is `forward`, noise → data is `inverse`. The contribution always belongs to `forward`:
-`invert` returns log|det ∂z/∂x| at the x that it found, not the determinant of its own map.
+For a bijection the contribution is log|det ∂z/∂x|. Otherwise it is SurVAE's V(x, z). If z is drawn given x (dequantisation;
+a generative surjection), the right side is random and, in the mean over z, a lower bound. If x → z is a function that
+forgets something (an inference surjection; there is none here), the equation still holds exactly.
+
+Data → noise is `forward`, noise → data is `inverse`. The contribution always belongs to `forward`: `invert` returns
+log|det ∂z/∂x| at the x that it found, not the determinant of its own map, and a stochastic layer V(x, z) of the pair. The
+mean of that over z given x as the model has it, not as `forward` draws it, makes an upper bound: see
+`Flow.sample_and_log_prob`.
 """
 
 from abc import ABC, abstractmethod
@@ -24,7 +29,7 @@ class Layer(nn.Module, ABC):
 
     @abstractmethod
     def invert(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """z (n, *shape) -> x (n, *shape) and the contribution (n,) that `forward` has at that x."""
+        """z (n, *shape) -> x (n, *shape) and the contribution (n,) that `forward` has there."""
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """z (n, *shape) -> x (n, *shape)."""
@@ -44,7 +49,7 @@ class Chain(Layer):
         return all(layer.bijective for layer in self.layers)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Through all layers, the first one first."""
+        """Through all layers, the first one first: T⁻¹ of thesis (2.26)."""
         total = x.new_zeros(len(x))
         for layer in self.layers:
             x, contribution = layer(x, context)
@@ -52,12 +57,18 @@ class Chain(Layer):
         return x, total
 
     def invert(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Back through all layers, the last one first: thesis (2.26)."""
+        """Back through all layers, the last one first: T."""
         total = z.new_zeros(len(z))
         for layer in reversed(self.layers):
             z, contribution = layer.invert(z, context)
             total = total + contribution
         return z, total
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """As `invert`, without contributions where a layer can do without."""
+        for layer in reversed(self.layers):
+            z = layer.inverse(z, context)
+        return z
 
 
 def beside(x: Tensor, context: Tensor | None) -> Tensor:

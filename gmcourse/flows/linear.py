@@ -111,7 +111,7 @@ class ActNorm(Layer):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, channels, ...) -> the same shape, and places·Σ s."""
         check_channels(x, len(self.shift))
-        if self.training and not self.initialised:
+        if self.training and len(x) and not self.initialised:
             self._initialise(x)
         return (x - self._like(self.shift, x)) * self._like(self.log_scale, x).exp(), self._contribution(x)
 
@@ -123,9 +123,12 @@ class ActNorm(Layer):
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
         values = x.transpose(0, 1).flatten(1)
-        deviation = values.std(1, correction=0)
-        self.shift.copy_(values.mean(1))
-        self.log_scale.copy_(torch.where(deviation > 1e-6, -deviation.clamp(min=1e-6).log(), 0))
+        first = values[:, 0]
+        offset = values - first[:, None]  # of a constant channel exactly 0, while the mean of its values is rounded
+        mean, deviation = first + offset.mean(1), offset.std(1, correction=0)
+        least = 1e-6 + 4 * torch.finfo(x.dtype).eps * mean.abs()  # below it there is nothing but rounding
+        self.shift.copy_(mean)
+        self.log_scale.copy_(torch.where(deviation > least, -deviation.clamp(min=1e-6).log(), 0))
         self.initialised.fill_(True)
 
     def _contribution(self, x: Tensor) -> Tensor:

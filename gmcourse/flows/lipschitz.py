@@ -4,9 +4,12 @@ r"""Nets that contract: ‖g(x) − g(y)‖ ≤ c ‖x − y‖ with a chosen c 
     W_l ← W_l / max(1, ‖W_l‖₂ / c^{1/L})         ⇒   Lip(g) ≤ c                       Gouk et al. 2018, Behrmann et al. 2019
 
 The spectral norm comes from power iteration, v ← Wᵀu/‖·‖, u ← Wv/‖·‖, σ = uᵀWv, whose vectors are kept in buffers: one
-round per training pass follows the slowly moving weights; in eval mode more rounds start from the buffers and leave them
-alone, so that the net is one fixed function. LipSwish(x) = x·sigmoid(bx)/1.1 is smooth and has |φ′| ≤ 1 for every b > 0
-(Chen et al. 2019): a ReLU would do for the norm, and give the log-determinant's gradient no second derivative.
+round per training pass follows the slowly moving weights; in eval mode 20 rounds start from the buffers and leave them
+alone, so that the net is one fixed function. σ is never above ‖W‖₂, so the bound holds as far as the iteration has come: in
+training, one round behind weights that take large steps, Lip(g) has been seen at 1.08 c; check what matters in eval mode.
+
+LipSwish(x) = x·sigmoid(bx)/1.1 is smooth and has |φ′| ≤ 1 for every b > 0 (Chen et al. 2019): a ReLU would do for the norm,
+and give the log-determinant's gradient no second derivative.
 """
 
 from collections.abc import Sequence
@@ -136,7 +139,7 @@ class Contraction:
     def linearise(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """g(x), and its Jacobian (n, d, d)."""
         slopes = [activation.with_slope for activation in self.activations]
-        y, j = linearise(self._inputs(x), x[0].numel(), self.weights, self.biases, slopes)
+        y, j = linearise(self._inputs(x), x.shape[1:].numel(), self.weights, self.biases, slopes)
         return y.reshape(x.shape), j
 
     def _inputs(self, x: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ It is a bijection if uᵀw > −1, since 0 < h′ ≤ 1. Any u is bent into one 
 
     û = u + (m(wᵀu) − wᵀu) w/‖w‖²,      m(a) = a for a ≥ 0,  (1 − δ)(eᵃ − 1) for a < 0     ⇒     wᵀû = m(wᵀu) > −1 + δ
 
-There is no formula for the inverse, but along w the map is one increasing function of one number, a + wᵀû h(a + b) = wᵀz,
-which bisection inverts safely. So one direction is cheap. Here it is data → noise, which maximum likelihood needs at every
-step; sampling has to solve. Variational inference needs it the other way round: see `Inverted`.
+So u stays as it is where wᵀu ≥ 0; below 0 it is bent, even where it obeys already. There is no formula for the inverse, but
+along w the map is one increasing function of one number, a + wᵀû h(a + b) = wᵀz, which bisection inverts safely. So one
+direction is cheap. Here it is data → noise, which maximum likelihood needs at every step; sampling has to solve. Variational
+inference needs it the other way round: see `Inverted`.
 """
 
 import torch
@@ -47,7 +48,9 @@ class Planar(Layer):
         product = (w * u).sum(1)
         allowed = above_minus_one(product)
         length = w.square().sum(1).clamp_min(torch.finfo(w.dtype).tiny)
-        return w, u + ((allowed - product) / length)[:, None] * w, b, allowed
+        for _ in range(2):  # the second time mends what the first one lost: wᵀu may be large, and wᵀû is small
+            u = u + ((allowed - (w * u).sum(1)) / length)[:, None] * w
+        return w, u, b, allowed
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The cheap direction."""

@@ -12,7 +12,7 @@ from torch.linalg import solve_triangular
 
 
 class PLU(nn.Module):
-    """A square matrix W = P L (U + diag(±eˢ)) by its factors; starts as a random rotation."""
+    """A square matrix W = P L (U + diag(±eˢ)) by its factors; starts as a random orthogonal one, with determinant ±1."""
 
     def __init__(self, size: int):
         super().__init__()
@@ -33,9 +33,11 @@ class PLU(nn.Module):
         return self.log_diagonal.sum()
 
     def times(self, x: Tensor) -> Tensor:
-        """W x of columns (..., size, m)."""
+        """W x of columns (..., size, m): factor by factor, unless there are so many columns that W itself is cheaper."""
         lower, upper = self.factors()
-        return self.permutation @ lower @ upper @ x
+        if x.shape[-1] > len(self.sign):
+            return (self.permutation @ lower @ upper) @ x
+        return self.permutation @ (lower @ (upper @ x))
 
     def solve(self, z: Tensor) -> Tensor:
         """W⁻¹ z of columns (..., size, m), by two triangular systems."""

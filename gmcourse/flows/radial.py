@@ -4,7 +4,7 @@ r"""Radial flows: blow up or draw in the space around a point.
     det ∂z/∂x = (1 + βh)^(D−1) (1 + βh + βh′r) = (1 + βh)^(D−1) (1 + αβh²)
 
 (The slides' formula lacks the β before h′.) It is a bijection if β > −α, α > 0, which holds by construction:
-α = softplus(a), β = α m(b/α) with the m of `planar`. Directions from x₀ stay, so that the inverse needs r alone, and
+α = softplus(a) + 10⁻³, β = α m(b/α) with the m of `planar`. Directions from x₀ stay, so that the inverse needs r alone, and
 ‖z − x₀‖ = r + βr/(α + r) is a quadratic in r: both directions are cheap.
 """
 

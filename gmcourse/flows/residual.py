@@ -12,7 +12,12 @@ Four ways to the log-determinant:
     "roulette"    n is drawn and term k divided by P(n ≥ k): no bias (Chen et al. 2019)
 
 The noisy ones never build the graph of Jᵏ: ∂ tr(Jᵏ)/k = tr(Jᵏ⁻¹ ∂J), so that ∂ log det = E[wᵀ ∂J v] with the Neumann series
-w = Σ (−1)^{k−1} (Jᵀ)^{k−1} v / P(n ≥ k). The roulette's variance is finite if c² < P(n > k | n ≥ k); the default is c.
+w = Σ (−1)^{k−1} (Jᵀ)^{k−1} v / P(n ≥ k). That is a first derivative only: w counts as a constant. The roulette's variance is
+finite if c² < P(n > k | n ≥ k); the default is c.
+
+Only "exact" gives the log-density itself: train with any of the four, but report numbers with "exact". The roulette draws
+one n for the whole batch, since a batch with an n per row would take as many backward passes as its largest (five times as
+many for 256 rows and c = 0.97). So its error is common to the rows, and a standard error over rows does not see it.
 """
 
 import torch
@@ -30,7 +35,9 @@ class Residual(Layer):
 
     Args:
         net: has a constant `lipschitz` < 1 and `function(context)` -> g with g(x) and g.linearise(x), as `LipschitzMLP` has.
-        log_det: "exact", "series", "hutchinson" or "roulette"; may be changed at any time.
+        log_det: "exact", "series", "hutchinson" or "roulette"; may be changed at any time. "series" and "hutchinson" are
+            truncated, "hutchinson" and "roulette" random: set "exact" where a log-density is reported. The random ones have
+            first derivatives only, and raise RuntimeError where a gradient is taken with create_graph=True.
         terms: n of the series; for the roulette, how many terms are always taken.
         continuation: probability of each further term of the roulette; more costs time and saves variance.
         tolerance: of the inverse, relative: it ends when no number moves by more than this times (1 + its size). The
@@ -73,12 +80,12 @@ class Residual(Layer):
             RuntimeError: the iteration has not converged, naming iterations and residual.
         """
         g = self.net.function(context)
-        tolerance = self.tolerance or 16 * torch.finfo(z.dtype).eps
-        with torch.no_grad():
-            x = fixed_point(lambda x: z - g(x), z, tolerance, self.max_iterations)
-        if torch.is_grad_enabled():
-            x = self._attach(g, z, x, tolerance)
+        x = self._solve(g, z)
         return x, self._evaluate(g, x)[1]
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """As `invert`, without the log-determinant."""
+        return self._solve(self.net.function(context), z)
 
     def error_bound(self, dim: int) -> float:
         """Largest error of "series" in `dim` dimensions, in nats."""
@@ -104,6 +111,12 @@ class Residual(Layer):
         more = int(torch.empty((), device="cpu").geometric_(1 - self.continuation)) - 1
         return [1.0] * self.terms + [self.continuation**-k for k in range(1, more + 1)]
 
+    def _solve(self, g, z: Tensor) -> Tensor:
+        tolerance = self.tolerance or 16 * torch.finfo(z.dtype).eps
+        with torch.no_grad():
+            x = fixed_point(lambda x: z - g(x), z, tolerance, self.max_iterations)
+        return self._attach(g, z, x, tolerance) if torch.is_grad_enabled() else x
+
     def _attach(self, g, z: Tensor, x: Tensor, tolerance: float) -> Tensor:
         """The solution x with the gradient of the implicit function theorem: dx = (I + J)⁻¹ (dz − ∂g/∂θ dθ)."""
         found = z - g(x)
@@ -114,10 +127,14 @@ class Residual(Layer):
             y = g(there)
 
         def solve(grad: Tensor) -> Tensor:  # v = (I + Jᵀ)⁻¹ grad, by v ← grad − Jᵀ v
-            def step(v: Tensor) -> Tensor:
-                return grad - torch.autograd.grad(y, there, v, retain_graph=True)[0]
+            size = grad.abs().amax(tuple(range(1, grad.ndim)), keepdim=True)  # a loss may be of any scale, row by row
+            size = torch.where(size > 0, size, 1)
+            goal = grad / size
 
-            return fixed_point(step, grad, tolerance, self.max_iterations)
+            def step(v: Tensor) -> Tensor:
+                return goal - torch.autograd.grad(y, there, v, retain_graph=True)[0]
+
+            return fixed_point(step, goal, tolerance, self.max_iterations) * size
 
         found.register_hook(solve)
         return found.clone()  # the hook must see what arrives from outside only, not derivatives by x itself
@@ -142,7 +159,10 @@ def series_log_det(j: Tensor, terms: int) -> Tensor:
 
 
 def noisy_log_det(y: Tensor, x: Tensor, weights: list[float], *, create_graph: bool) -> Tensor:
-    """Σ_k weights_k (−1)^{k+1} vᵀJᵏv/k, J = ∂y/∂x, shape (n,); its gradient is the Neumann series' (see above)."""
+    """Σ_k weights_k (−1)^{k+1} vᵀJᵏv/k, J = ∂y/∂x, shape (n,); its gradient is the Neumann series' (see above).
+
+    Raises RuntimeError in a backward pass with create_graph=True: the second derivative would be wrong.
+    """
     v = torch.randint_like(x, 2) * 2 - 1
     row, total, neumann = v, x.new_zeros(len(x)), torch.zeros_like(x)
     for k, weight in enumerate(weights, 1):
@@ -153,4 +173,11 @@ def noisy_log_det(y: Tensor, x: Tensor, weights: list[float], *, create_graph: b
     if not create_graph:
         return total
     surrogate = (torch.autograd.grad(y, x, neumann, create_graph=True)[0] * v).flatten(1).sum(1)
+    if surrogate.requires_grad:
+        surrogate.register_hook(_first_derivative)
     return total + surrogate - surrogate.detach()
+
+
+def _first_derivative(grad: Tensor) -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError("a noisy log_det has first derivatives only; got create_graph=True (use 'exact' or 'series')")

@@ -17,9 +17,10 @@ from gmcourse.model import Trainable
 def reverse_kl(flow: Flow, energy: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
     """log p_θ(x) + E(x) at x = T(z) for draws z (n, *base.event_shape) of the base, (n,), in nats.
 
-    Its mean is the divergence of thesis (2.25) less log Z. The gradient goes through the samples.
+    Its mean is the divergence of thesis (2.25) less log Z. The gradient goes through the samples. Raises ValueError for a
+    flow with layers that are no bijections.
     """
-    x, contribution = flow.chain.invert(z)
+    x, contribution = flow.to_data(z)
     return flow.base.log_prob(z) + contribution + energy(x)
 
 

@@ -46,9 +46,13 @@ def input_of(x: Tensor) -> Tensor:
 def fixed_point(f: Callable[[Tensor], Tensor], x: Tensor, tolerance: float, max_iterations: int) -> Tensor:
     """x with f(x) = x, by x ← f(x), until no entry moves by more than tolerance·(1 + |x|).
 
+    A quantity whose size is arbitrary, as a gradient's is, should be brought to the size of 1 before. An empty x is its own.
+
     Raises:
         RuntimeError: no convergence, naming iterations and the last move.
     """
+    if not x.numel():
+        return x
     done = 0
     while done < max_iterations:
         for _ in range(min(10, max_iterations - done)):  # a look at the numbers only now and then

@@ -4,7 +4,8 @@ r"""The multi-scale architecture: half the channels leave early (Dinh et al. 201
 
 b is modelled as N(μ(a), σ²(a)) and leaves as standardised noise e, flattened; a goes on through the layers of the coarser
 scales. So all of z is N(0, I), Split with everything below it is one bijection, and it contributes −Σ log σ(a) and what the
-rest contributes. z begins with the coarsest scale and ends with the finest detail.
+rest contributes. z begins with the coarsest scale and ends with the finest detail. Dinh et al. let b leave as it is (μ = 0,
+σ = 1); to predict it from what stays is Glow's.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ class Split(Layer):
     Args:
         shape: (c, h, w) of the image, c even.
         rest: layer from images (c/2, h, w) to vectors (c h w / 2).
-        width: of the net for μ and log σ.
+        width: of the net for μ and log σ; 0 for no net, μ = 0 and σ = 1.
         context: numbers that the net is conditioned on; 0 for none.
     """
 
@@ -36,7 +37,7 @@ class Split(Layer):
         if c % 2:
             raise ValueError(f"shape must have an even number of channels to be split; got {c}")
         self.half, self.rest = (c // 2, h, w), rest
-        self.net = PixelNet(c // 2 + context, c, width=width)
+        self.net = PixelNet(c // 2 + context, c, width=width) if width else None
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, c, h, w) -> (n, d): the rest's noise, then the noise that leaves here."""
@@ -56,5 +57,7 @@ class Split(Layer):
 
     def _gaussian(self, a: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """μ(a) and log σ(a)."""
+        if self.net is None:
+            return torch.zeros_like(a), torch.zeros_like(a)
         mean, raw = self.net(beside(a, context)).chunk(2, 1)
         return mean, REACH * (raw / REACH).tanh()

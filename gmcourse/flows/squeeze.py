@@ -41,7 +41,7 @@ class Squeeze(Layer):
 
 
 class Flatten(Layer):
-    """(n, *shape) -> (n, d) with d the number of values."""
+    """(n, *shape) -> (n, d) with d the number of values; the shape () of single numbers has d = 1."""
 
     def __init__(self, shape: Sequence[int]):
         super().__init__()
@@ -50,11 +50,11 @@ class Flatten(Layer):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, *shape) -> (n, d), contribution 0."""
-        return x.flatten(1), x.new_zeros(len(x))
+        return x.reshape(len(x), *self.out_shape), x.new_zeros(len(x))
 
     def invert(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(n, d) -> (n, *shape)."""
-        return z.unflatten(1, self.shape), z.new_zeros(len(z))
+        return z.reshape(len(z), *self.shape), z.new_zeros(len(z))
 
 
 def image_shape(shape: Sequence[int]) -> tuple[int, int, int]:

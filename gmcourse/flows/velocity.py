@@ -39,7 +39,7 @@ class Velocity(nn.Module):
         layers = [layer for layer in self.net.layers if isinstance(layer, nn.Linear)]
         weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
         inputs = self._inputs(x, t, context)
-        f, j = linearise(inputs, x[0].numel(), weights, biases, [silu] * (len(layers) - 1))
+        f, j = linearise(inputs, x.shape[1:].numel(), weights, biases, [silu] * (len(layers) - 1))
         return f.unflatten(1, self.net.shape), j
 
     def _inputs(self, x: Tensor, t: Tensor, context: Tensor | None) -> Tensor:

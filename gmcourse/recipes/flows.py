@@ -22,7 +22,7 @@ RECIPES = (
     Recipe(
         "real_nvp_emoji",
         "RealNVP, 3 levels of 2 checkerboard and 2 channel couplings, as many parameters as glow_emoji",
-        lambda: image_real_nvp(_SHAPE, levels=3, depth=2, width=32),
+        lambda: image_real_nvp(_SHAPE, levels=3, depth=2, width=36),
         "emoji",
         bits_per_dim,
         _FIT,

@@ -25,13 +25,21 @@ KINDS: dict[str, tuple[Callable[[], Flow], int]] = {
     "planar": (planar_flow, 3000),
     "radial": (radial_flow, 3000),
     "sylvester": (sylvester_flow, 2000),
-    "residual": (residual_flow, 400),
+    "residual": (residual_flow, 1200),
     "ffjord": (partial(ffjord, hidden=(48, 48, 48), steps=6), 600),
 }
 
 
+# sets with edges, thin arms or many modes take more
+HARD: dict[tuple[str, str], tuple[Callable[[], Flow], int]] = {
+    ("spline", "swiss_roll"): (_SPLINES, 4000),
+    ("spline", "checkerboard"): (partial(_SPLINES, layers=4), 4000),
+    ("real_nvp", "gaussians25"): (partial(real_nvp, layers=12), 3000),
+}
+
+
 def _recipe(kind: str, data: str) -> Recipe:
-    builder, steps = KINDS[kind]
+    builder, steps = HARD.get((kind, data), KINDS[kind])
     summary = f"{kind.replace('_', ' ')} flow on {data.replace('_', ' ')}"
     return Recipe(f"flow_{kind}_{data}", summary, builder, data, gap_to_truth, {**_FIT, "steps": steps})
 

@@ -5,9 +5,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from gmcourse.classifier import Classifier
+from gmcourse.ebm import EBM
 from gmcourse.flows import dequantise
 from gmcourse.flows.flow import Flow
 from gmcourse.metrics.likelihood import likelihood_gap
+from gmcourse.metrics.ood import auroc
 from gmcourse.model import GenerativeModel
 from gmcourse.randomness import seeded
 from gmcourse.vae import VAE, HierarchicalVAE, LatentGrid, elbo, iwae_bound
@@ -31,6 +33,7 @@ def bounds(model: VAE | HierarchicalVAE, images: Tensor) -> Numbers:
     return {name: float(value.mean()) for name, value in numbers.items()}
 
 
+@torch.no_grad()
 def bits_per_dim(model: Flow, images: Tensor) -> Numbers:
     """Upper bound on the bits per dimension of test images, one draw of the dequantisation noise each, and its error."""
     here = next(model.parameters()).device
@@ -38,6 +41,22 @@ def bits_per_dim(model: Flow, images: Tensor) -> Numbers:
         log_prob = torch.cat([model.log_prob(batch.to(here)) for batch in images.split(250)])
     bits = dequantise.bits_per_dim(log_prob, model.event_shape)
     return {"bits_per_dim": float(bits.mean()), "stderr": float(bits.std() / len(bits) ** 0.5)}
+
+
+def energies(model: EBM, images: Tensor) -> Numbers:
+    """Mean energy in nats of 1000 test images and of the model's persistent chains, and how well it tells the former
+    from as many images of uniform noise and from their own negatives (AUROC)."""
+    x = images[:1000].to(next(model.energy.parameters()))
+    with seeded(0, x.device):
+        noise = 2 * torch.rand_like(x) - 1
+    chains = model.objective.start.sample(len(x), generator=torch.Generator(x.device).manual_seed(0))
+    found = {name: model.values(batch).detach() for name, batch in (("data", x), ("chains", chains), ("noise", noise))}
+    return {
+        "energy_data": float(found["data"].mean()),
+        "energy_chains": float(found["chains"].mean()),
+        "auroc_noise": auroc(-found["data"], -found["noise"]),
+        "auroc_negatives": auroc(-found["data"], -model.values(-x).detach()),
+    }
 
 
 def accuracy(model: Classifier, pairs: tuple[Tensor, Tensor]) -> Numbers:

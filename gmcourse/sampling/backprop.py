@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.nets.mlp import MLP
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
@@ -46,7 +47,25 @@ def _relu(_, x: Tensor):
     return y, lambda d: torch.ops.aten.threshold_backward(d, y, 0)
 
 
-RULES: dict[type[nn.Module], Rule] = {nn.Linear: _linear, nn.SiLU: _silu, nn.Tanh: _tanh, nn.ReLU: _relu}
+def _fourier(layer: FourierFeatures, x: Tensor):
+    inputs, columns = layer.frequencies.shape
+    phase = x @ layer.frequencies
+    sin, cos = phase.sin(), phase.cos()
+
+    def pull(d):
+        direct, at_sin, at_cos = d.split((inputs, columns, columns), 1)
+        return direct + (layer.frequencies @ (at_sin * cos - at_cos * sin).t()).t()
+
+    return torch.cat([x, sin, cos], 1), pull
+
+
+RULES: dict[type[nn.Module], Rule] = {
+    nn.Linear: _linear,
+    nn.SiLU: _silu,
+    nn.Tanh: _tanh,
+    nn.ReLU: _relu,
+    FourierFeatures: _fourier,
+}
 
 
 def layers(energy: Callable) -> list[nn.Module] | None:

@@ -10,6 +10,8 @@ from torch.distributions import MultivariateNormal
 from gmcourse.flows.builders_free import ffjord
 from gmcourse.flows.continuous import Continuous
 from gmcourse.flows.flow import Flow
+from gmcourse.flows.inverted import Inverted
+from gmcourse.flows.layer import Chain
 from gmcourse.flows.regularised import Regularised
 from gmcourse.flows.velocity import Velocity
 from gmcourse.model import StandardNormal
@@ -103,6 +105,42 @@ def test_hutchinson_has_the_exact_trace_as_its_mean_and_one_vector_per_solve():
     assert 0 < len(found.round(decimals=9).unique()) <= 4  # in 2-D there are four vectors of signs
 
 
+def test_hutchinson_prices_the_jacobian_by_the_vector_of_the_row():
+    """‖vᵀA‖² for the four vectors of signs; the mean over them is ‖A‖²_F."""
+    layer = Continuous(Linear(), steps=3, trace="hutchinson")
+    torch.manual_seed(0)
+    found = layer.path(points(1).expand(400, 2).contiguous(), costs=True).jacobian
+    signs = torch.cartesian_prod(torch.tensor([-1.0, 1.0]), torch.tensor([-1.0, 1.0])).double()
+    prices = (signs @ A).square().sum(1)
+    assert prices.mean() == pytest.approx(float(A.square().sum()))
+    assert (found[:, None] - prices).abs().amin(1).max() < 1e-9 and len(found.detach().round(decimals=6).unique()) == 2
+
+
+@pytest.mark.parametrize("options", [{"solver": "dopri5"}, {"steps": 4}])
+def test_samples_with_hutchinsons_trace_depend_on_the_given_generator_only(options):
+    torch.manual_seed(0)
+    flow, found = ffjord(hidden=(16,), trace="hutchinson", **options), []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(flow.sample(50, generator=torch.Generator().manual_seed(5)))
+    z = flow.base.sample(50, generator=torch.Generator().manual_seed(5))
+    assert torch.equal(*found) and torch.allclose(found[0], flow.chain.invert(z)[0], atol=1e-4)
+
+
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_adjoint_gradients_of_the_costs_are_those_of_backpropagation(trace):
+    x, context, found = points(), points(6, 3), []
+    for adjoint in (False, True):
+        layer = curved(steps=20, adjoint=adjoint, trace=trace, context=3)
+        start, given = x.clone().requires_grad_(), context.clone().requires_grad_()
+        torch.manual_seed(0)
+        path = layer.path(start, given, costs=True)
+        loss = path.kinetic.sum() + 0.3 * path.jacobian.sum()
+        found.append([loss.detach(), *torch.autograd.grad(loss, [start, given, *list(layer.parameters())[:-1]])])
+    for direct, adjoint in zip(*found, strict=True):
+        assert direct.abs().max() > 0 and torch.allclose(direct, adjoint, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("trace", ["exact", "hutchinson"])
 def test_adjoint_gradients_are_those_of_backpropagation(trace):
     x, context, found = points(), points(6, 3), []
@@ -170,6 +208,29 @@ def test_regularised_loss_adds_the_costs_and_shortens_the_paths():
             optimiser.step()
         found[kinetic] = flow.chain.layers[0].path(x, costs=True).kinetic.mean().item()
     assert found[10.0] < 0.5 * found[0.0]
+
+
+def test_regularised_passes_the_context_on_and_checks_it_as_the_flow_does():
+    torch.manual_seed(0)
+    flow, x, context = ffjord(hidden=(16,), steps=4, context=3).double(), points(), points(6, 3)
+    priced = Regularised(flow, kinetic=0.1)
+    wanted = flow.loss((x, context)) + 0.1 * flow.chain.layers[0].path(x, context, costs=True).kinetic
+    assert torch.allclose(priced.loss((x, context)), wanted)
+    assert not torch.allclose(priced.loss((x, context + 1)), wanted)
+    with pytest.raises(ValueError, match=r"context must be of shape \(6, 3\); got None"):
+        priced.loss(x)
+    with pytest.raises(ValueError, match=r"context must be None; got \(6, 3\)"):
+        Regularised(ffjord().double()).loss((x, context))
+
+
+def test_regularised_prices_continuous_layers_within_chains():
+    layers, x = [curved(steps=4), curved(steps=6)], points()
+    flat, nested = (Flow(StandardNormal(2), row).double() for row in (layers, [layers[0], Chain(Chain(layers[1]))]))
+    wanted = Regularised(flat, kinetic=1.0).loss(x)
+    assert torch.allclose(Regularised(nested, kinetic=1.0).loss(x), wanted)
+    assert (wanted - flat.loss(x)).min() > 0
+    with pytest.raises(ValueError, match="flow must have its Continuous layers in a row.*; got one within Inverted"):
+        Regularised(Flow(StandardNormal(2), [layers[0], Inverted(layers[1])]))
 
 
 def test_a_context_moves_the_field_row_by_row():

@@ -102,6 +102,12 @@ def test_learned_noise_lies_between_the_uniform_bound_and_the_truth():
     assert gaps[1] < 0.1 * gaps[0]
 
 
+def test_invert_of_uniform_noise_has_the_contribution_of_forward():
+    layer = Dequantise((2, 3), bins=BINS)
+    y, forward = layer(torch.ones(4, 2, 3))
+    assert torch.equal(layer.invert(y)[1], forward) and forward.tolist() == pytest.approx([6 * math.log(STEP)] * 4)
+
+
 def test_forward_and_invert_of_learned_noise_agree_on_the_contribution():
     torch.manual_seed(0)
     layer = VariationalDequantise((3,), [Logit(), Conditional(nn.Linear(3, 6), Affine())], bins=17).double()

@@ -1,12 +1,14 @@
 """Flows as models: normalised densities, samples that follow them, context, noise and the reverse KL."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 
 from gmcourse.fit import fit
 from gmcourse.flows import Affine, Chain, Elementwise, Flow, Reverse, iaf, maf, neural_spline_flow, nice, real_nvp
+from gmcourse.flows.builders_free import ffjord, planar_flow, radial_flow, residual_flow, sylvester_flow
 from gmcourse.flows.dequantise import Dequantise
 from gmcourse.flows.reverse import ReverseKL, reverse_kl
 from gmcourse.model import Likelihood, StandardNormal
@@ -20,6 +22,10 @@ BUILDERS = {
     "spline_autoregressive": lambda *args, **kw: neural_spline_flow(*args, kind="autoregressive", bins=8, **kw),
 }
 every_builder = pytest.mark.parametrize("name", BUILDERS)
+
+
+def seeded(seed=1):
+    return torch.Generator().manual_seed(seed)
 
 
 def built(name, *args, **kw):
@@ -137,6 +143,26 @@ def test_chain_adds_contributions_up_and_undoes_the_last_layer_first():
     assert torch.allclose(Chain(first, second).inverse(z), x, atol=1e-6)
 
 
+def test_samples_of_a_flow_that_only_has_a_bound_come_without_it():
+    """Along its own samples it is above log p(x) in the mean, and the reverse KL too large."""
+    flow = Flow(StandardNormal(2), [Dequantise((2,)), Reverse(2)])
+    assert flow.sample(3).shape == (3, 2)
+    wanted = "layers must be bijections for log p.* of a flow's own samples: use sample, then log_prob; got one that is none"
+    with pytest.raises(ValueError, match=wanted):
+        flow.sample_and_log_prob(3)
+    with pytest.raises(ValueError, match=wanted):
+        reverse_kl(flow, lambda x: x.square().sum(1), flow.base.sample(3))
+
+
+@pytest.mark.parametrize("meaning", Likelihood)
+def test_a_flow_promises_no_more_than_its_base(meaning):
+    base = StandardNormal(2)
+    base.likelihood = meaning
+    assert Flow(base, [Reverse(2)]).likelihood is meaning
+    bound = Likelihood.LOWER_BOUND if meaning is Likelihood.EXACT else meaning
+    assert Flow(base, [Dequantise((2,))]).likelihood is bound
+
+
 def test_one_layer_that_is_no_bijection_makes_the_likelihood_a_bound():
     assert built("nice").likelihood is Likelihood.EXACT
     assert Flow(StandardNormal(2), [Dequantise((2,)), Reverse(2)]).likelihood is Likelihood.LOWER_BOUND
@@ -146,6 +172,66 @@ def test_one_layer_that_is_no_bijection_makes_the_likelihood_a_bound():
 def test_couplings_want_two_coordinates(name):
     with pytest.raises(ValueError, match=r"event_shape must have at least two values for couplings; got \(1,\)"):
         built(name, (1,))
+
+
+@pytest.mark.parametrize("build", [maf, iaf, partial(neural_spline_flow, kind="autoregressive"), radial_flow])
+def test_single_numbers_are_data_too_or_are_refused_by_name(build):
+    if build is radial_flow:
+        with pytest.raises(ValueError, match=r"event_shape must be \(d,\): these layers act on vectors; got \(\)"):
+            build(())
+        return
+    flow = build((), layers=2, hidden=(8,))
+    x, log_prob = flow.sample_and_log_prob(5)
+    assert x.shape == (5,) and torch.allclose(flow.log_prob(x), log_prob, atol=1e-5)
+    assert torch.equal(flow.push(flow.noise(3, generator=seeded())), flow.sample(3, generator=seeded()))
+
+
+@pytest.mark.parametrize("build", [residual_flow, ffjord])
+def test_flows_that_need_an_axis_say_so(build):
+    with pytest.raises(ValueError, match=r"event_shape must have at least one axis; got \(\)"):
+        build(())
+
+
+FREE = {
+    "residual": residual_flow,
+    "roulette": partial(residual_flow, log_det="roulette"),
+    "ffjord": ffjord,
+    "hutchinson": partial(ffjord, trace="hutchinson"),
+    "adaptive": partial(ffjord, solver="dopri5"),
+    "adjoint": partial(ffjord, solver="dopri5", adjoint=True),
+    "planar": planar_flow,
+    "nice": nice,
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_an_empty_batch_stays_one(name):
+    flow, x = FREE[name](), torch.zeros(0, 2)  # in training mode: no ActNorm may start from it
+    for move in (flow.chain, flow.chain.invert):
+        z, contribution = move(x)
+        assert z.shape == (0, 2) and contribution.shape == (0,)
+    assert all(p.isfinite().all() for p in flow.parameters())
+
+
+AUTOREGRESSIVE = {"maf": maf, "iaf": iaf, "spline": partial(neural_spline_flow, kind="autoregressive")}
+
+
+@pytest.mark.parametrize("name", AUTOREGRESSIVE)
+def test_orders_turn_round_from_layer_to_layer(name):
+    """The Jacobians are lower triangular, upper triangular, and so on; their product is full."""
+    flow, x = AUTOREGRESSIVE[name]((3,), layers=4, hidden=(32,)).double(), torch.randn(3, dtype=torch.float64) / 2
+    for k, layer in enumerate(flow.chain.layers):
+        j = torch.autograd.functional.jacobian(lambda x, layer=layer: layer(x[None])[0][0], x)
+        before = j if k % 2 == 0 else j.flip(0, 1)
+        assert torch.equal(before, before.tril()) and (before.tril(-1)[torch.ones(3, 3).tril(-1).bool()] != 0).all()
+
+
+def test_triangular_sylvester_layers_flip_the_dimensions_in_turn():
+    flow, x = sylvester_flow((3,), layers=4, kind="triangular").double(), torch.randn(3, dtype=torch.float64) / 2
+    for k, layer in enumerate(flow.chain.layers):
+        j = torch.autograd.functional.jacobian(lambda x, layer=layer: layer(x[None])[0][0], x)
+        after = j if k % 2 == 0 else j.flip(0, 1)
+        assert torch.equal(after, after.triu()) and after.triu(1).abs().max() > 0
 
 
 def test_an_unknown_kind_of_spline_flow_is_named():

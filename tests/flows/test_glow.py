@@ -7,8 +7,11 @@ from torch.distributions import Normal
 
 from gmcourse.data.images import load_images
 from gmcourse.fit import fit
+from gmcourse.flows.coupling import Coupling
 from gmcourse.flows.dequantise import bits_per_dim
 from gmcourse.flows.glow import SigmoidAffine, glow, image_real_nvp
+from gmcourse.flows.layer import Chain
+from gmcourse.flows.linear import ActNorm, Conv1x1
 from gmcourse.flows.split import Split
 from gmcourse.flows.squeeze import Flatten, Squeeze
 from gmcourse.model import Likelihood
@@ -112,6 +115,29 @@ def test_images_come_back_from_their_noise_and_so_a_path_between_two_has_the_rig
     z, _ = flow.encode(digits(2))
     path = torch.lerp(z[:1], z[1:], torch.linspace(0, 1, 5)[:, None])
     torch.testing.assert_close(flow.push(path)[[0, -1]], digits(2), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("build", BUILDERS.values(), ids=BUILDERS)
+def test_dequantised_images_come_back_before_any_rounding_hides_an_error(build):
+    flow = stirred(build((1, 8, 8), bins=17, width=8)).double()
+    noise, *bijections = flow.chain.layers
+    y, _ = noise(digits(20).double())
+    chain = Chain(*bijections)
+    z, contribution = chain(y)
+    back, found = chain.invert(z)
+    torch.testing.assert_close(back, y, atol=1e-9, rtol=0)
+    torch.testing.assert_close(found, contribution, atol=1e-8, rtol=0)
+
+
+def test_every_step_of_glow_normalises_mixes_and_couples():
+    level = glow((1, 8, 8), levels=1, depth=3, width=8).chain.layers[2]
+    assert [type(layer) for layer in level.layers] == [Squeeze, *[ActNorm, Conv1x1, Coupling] * 3, Flatten]
+
+
+def test_real_nvps_masks_take_turns():
+    level = image_real_nvp((1, 8, 8), levels=1, depth=3, width=8).chain.layers[2]
+    kept = [layer.kept.tolist() for layer in level.layers[1:-1]]
+    assert kept == [[0, 3], [1, 2], [0, 3], [0, 1], [2, 3], [0, 1]]
 
 
 def test_a_flow_with_context_needs_it_and_hears_it():

@@ -1,5 +1,6 @@
 """Linear layers against the matrices that they stand for."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ def shaken(layer):
     return layer.double()
 
 
-def test_plu_starts_as_a_rotation_and_its_determinant_is_that_of_the_matrix():
+def test_plu_starts_orthogonal_and_its_determinant_is_that_of_the_matrix():
     plu = PLU(5).double()
     eye = torch.eye(5, dtype=torch.float64)
     assert torch.allclose(plu.times(eye) @ plu.times(eye).T, eye, atol=1e-5)
@@ -76,6 +77,17 @@ def test_actnorm_works_from_a_batch_of_one():
     z, contribution = layer(x)
     assert torch.allclose(z, torch.zeros(1, 3)) and contribution.tolist() == [0.0]
     assert torch.allclose(layer.inverse(z), x)
+
+
+@pytest.mark.parametrize("value", [57.3, -1e4, 0.1])
+def test_actnorm_does_not_take_rounding_for_a_deviation(value):
+    layer, x = ActNorm(3), value + 0.02 * abs(value) * torch.randn(512, 3)
+    x[:, 0] = value  # the mean of equal numbers is rounded
+    x[:, 1] = value
+    x[::3, 1] = float(np.nextafter(np.float32(value), np.float32(1e9)))
+    z, _ = layer(x)
+    assert layer.log_scale[:2].tolist() == [0.0, 0.0] and layer.shift[0] == x[0, 0] and (z[:, 0] == 0).all()
+    assert z[:, 2].std(correction=0).item() == pytest.approx(1, abs=1e-4)
 
 
 def test_actnorm_waits_for_training_and_stays_initialised_when_reloaded():

@@ -27,7 +27,16 @@ def test_planar_layers_with_any_parameters_are_bijections(size):
     assert torch.allclose(layer.inverse(z), x, atol=1e-8)
 
 
-def test_lawful_planar_parameters_are_left_alone():
+def test_planar_layers_are_lawful_in_single_precision_when_wu_is_large():
+    layer = Planar(3)
+    w = torch.tensor([120.0, -180.0, 210.0])
+    with torch.no_grad():
+        layer.parts.values.copy_(torch.cat([w, -w * 0.9 + torch.tensor([0.3, 0.2, 0.1]), torch.tensor([0.1])]))
+    w, u, _, product = (part.detach().double() for part in layer.bent())
+    assert float((w * u).sum()) == pytest.approx(float(product), abs=1e-4) and float(product) > -1  # wᵀu = −8e4
+
+
+def test_planar_parameters_above_zero_are_left_alone():
     a = torch.tensor([0.0, 0.5, 40.0])
     assert torch.equal(above_minus_one(a), a)
     assert (above_minus_one(torch.linspace(-50, 50, 1001)).diff() >= 0).all()

@@ -128,7 +128,9 @@ def z_scores(draws, truth):
     return (draws.mean(0) - truth) / (draws.std(0) / len(draws) ** 0.5 + 1e-12)
 
 
-@pytest.mark.parametrize(("log_det", "terms", "rounds"), [("roulette", 1, 120), ("hutchinson", 12, 40)])
+@pytest.mark.parametrize(
+    ("log_det", "terms", "rounds"), [("roulette", 1, 120), ("roulette", 2, 80), ("hutchinson", 12, 40)]
+)
 def test_noisy_log_determinants_and_their_gradients_have_the_exact_mean(log_det, terms, rounds):
     """The roulette without bias though it often stops after a term; the long series as good as without."""
     x = points(8).repeat(40, 1)
@@ -152,20 +154,68 @@ def test_one_term_alone_is_biased_and_the_roulette_mends_just_that():
     assert abs(z_scores(means, truth)) < 4
 
 
-def test_roulette_variance_is_what_its_weights_say():
+@pytest.mark.parametrize(("c", "p", "terms"), [(0.5, 0.6, 1), (0.5, 0.6, 2), (0.8, None, None)])
+def test_roulette_mean_and_variance_are_what_its_weights_say(c, p, terms):
     """J = −c I has vᵀJᵏv = D(−c)ᵏ for every v, so that only the random n makes noise: an exact sum over n."""
-    c, p = 0.5, 0.6
-    layer = Residual(Contraction(-c * torch.eye(DIM), c), log_det="roulette", terms=1, continuation=p)
-    n = torch.arange(60, dtype=torch.float64)  # further terms
-    chance = (1 - p) * p**n
-    partial = -DIM * torch.cumsum(c ** (n + 1) / (n + 1) / p**n, 0)
+    options = {} if p is None else {"terms": terms, "continuation": p}
+    layer = Residual(Contraction(-c * torch.eye(DIM), c), log_det="roulette", **options)
+    p, terms = p or c, terms or 10  # the defaults
+    more = torch.arange(150, dtype=torch.float64)  # further terms
+    chance = (1 - p) * p**more
+    k = torch.arange(1, terms + 150, dtype=torch.float64)
+    partial = -DIM * torch.cumsum(c**k / k / p ** (k - terms).clamp(min=0), 0)[terms - 1 :]
     mean = float(chance @ partial)
     variance = float(chance @ (partial - mean) ** 2)
     assert mean == pytest.approx(DIM * math.log(1 - c), rel=1e-6)
     torch.manual_seed(0)
-    found = torch.stack([layer(points(1))[1][0] for _ in range(1500)])
-    assert float(found.mean()) == pytest.approx(mean, abs=4.5 * (variance / 1500) ** 0.5)
+    found = torch.stack([layer(points(1))[1][0] for _ in range(1000)])
+    assert float(found.mean()) == pytest.approx(mean, abs=4.5 * (variance / 1000) ** 0.5)
     assert float(found.var()) == pytest.approx(variance, rel=0.4)
+
+
+@pytest.mark.parametrize(("log_det", "terms"), [("roulette", 2), ("hutchinson", 30)])
+@pytest.mark.parametrize("direction", ["forward", "invert"])
+def test_noisy_log_determinants_have_the_exact_gradient_by_the_point(log_det, terms, direction):
+    layer, x = Residual(net(0.6)), points(3).requires_grad_()
+
+    def slopes(rounds, copies):
+        torch.manual_seed(0)
+        found = []
+        for _ in range(rounds):
+            value = getattr(layer, direction)(x.repeat(copies, 1))[1].sum() / copies
+            found.append(torch.autograd.grad(value, x)[0].flatten())
+        return torch.stack(found)
+
+    truth = slopes(1, 1)[0]
+    layer.log_det, layer.terms = log_det, terms
+    score = z_scores(slopes(60, 30), truth)
+    assert truth.abs().max() > 0.05 and score.abs().max() < 5 and score.square().mean() < 3
+
+
+@pytest.mark.parametrize("log_det", ["roulette", "hutchinson"])
+def test_noisy_kinds_refuse_the_second_derivative_that_they_would_get_wrong(log_det):
+    layer, x = Residual(net()), points().requires_grad_()
+    torch.autograd.grad(layer(x)[1].sum(), x, create_graph=True)[0].square().sum().backward()
+    layer.log_det = log_det
+    assert torch.autograd.grad(layer(x)[1].sum(), x)[0].isfinite().all()
+    with pytest.raises(RuntimeError, match="a noisy log_det has first derivatives only; got create_graph=True"):
+        torch.autograd.grad(layer(x)[1].sum(), x, create_graph=True)
+
+
+@pytest.mark.parametrize("weight", [1e-8, 1.0, 1e8])
+def test_gradients_of_the_inverse_scale_with_the_loss(weight):
+    """J = −0.97 I: dx/dz = 1/0.03, whatever the loss is multiplied by, and whatever it is for the other rows."""
+    layer, z = Residual(Contraction(-0.97 * torch.eye(DIM), 0.97).float()), torch.ones(3, DIM, requires_grad=True)
+    rows = weight * torch.tensor([1.0, 1e-5, 0.0])
+    (layer.inverse(z).sum(1) * rows).sum().backward()
+    torch.testing.assert_close(z.grad, (rows / 0.03)[:, None].expand(-1, DIM), rtol=1e-3, atol=0)
+
+
+def test_inverse_alone_is_that_of_invert_and_draws_no_random_numbers():
+    layer, z = Residual(net(), log_det="roulette"), points()
+    before = torch.get_rng_state()
+    x = layer.inverse(z)
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(x, layer.invert(z)[0])
 
 
 def test_noisy_kinds_keep_no_graph_of_the_powers():

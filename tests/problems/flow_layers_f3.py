@@ -29,9 +29,9 @@ def _uniform(shape):
 
 
 def _entry(make, shape=SHAPE, sampler=_normal, tolerance=1e-8):
-    def build():
+    def build(seed=0):
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(seed)
             layer = make()
             with torch.no_grad():
                 for p in layer.parameters():

@@ -5,6 +5,7 @@ import torch
 from problems.gaussian_energy import GaussianEnergy, double_well
 from torch import nn
 
+from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.nets.mlp import MLP
 from gmcourse.sampling.backprop import layers
 from gmcourse.sampling.target import Target
@@ -15,6 +16,10 @@ NETS = {
     "silu": nn.Sequential(MLP(2, 1, (16, 16)), nn.Flatten(0)),
     "tanh": nn.Sequential(nn.Linear(2, 16, bias=False), nn.Tanh(), nn.Sequential(nn.Linear(16, 1), nn.Flatten(0))),
     "relu": nn.Sequential(nn.ReLU(), nn.Linear(2, 40), nn.ReLU(), nn.SiLU(), nn.Linear(40, 1), nn.Flatten(0)),
+    "fourier": nn.Sequential(FourierFeatures(2, 12, 3.0), MLP(26, 1, (16, 16)), nn.Flatten(0)),
+    "fourier of a layer": nn.Sequential(
+        nn.Linear(2, 20), nn.SiLU(), FourierFeatures(20, 3, 0.5), nn.Linear(26, 1), nn.Flatten(0)
+    ),
     "linear": nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)),
 }
 
@@ -38,6 +43,27 @@ def test_large_numbers_do_not_overflow():
         nn.init.ones_(p)
     x = torch.tensor([[-1e4], [-100.0], [100.0], [1e4]])
     assert Target(net, None).score(x).flatten().tolist() == pytest.approx([0.0, 0.0, -1.0, -1.0])
+
+
+def test_fourier_features_are_x_and_the_waves_of_its_columns():
+    features = FourierFeatures(2, columns=5, scale=4.0).double()
+    x = torch.randn(7, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    waves = torch.einsum("abi,ij->abj", x, features.frequencies)
+    assert features.outputs == 12 and features(x).shape == (7, 3, 12)
+    assert torch.allclose(features(x), torch.cat([x, waves.sin(), waves.cos()], -1))
+
+
+def test_the_frequencies_have_their_scale_and_travel_with_the_weights_untrained():
+    torch.manual_seed(0)
+    features = FourierFeatures(100, columns=200, scale=4.0)
+    assert features.frequencies.std().item() == pytest.approx(4.0, abs=5 * 4 / 40_000**0.5)
+    assert not list(features.parameters()) and list(features.state_dict()) == ["frequencies"]
+
+
+@pytest.mark.parametrize(("options", "complaint"), [({"columns": 0}, "columns must be"), ({"scale": 0.0}, "scale must be")])
+def test_features_that_see_nothing_are_refused(options, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        FourierFeatures(2, **options)
 
 
 def hooked():

@@ -1,4 +1,4 @@
-"""Determinants and traces without the whole matrix, from the slides (9), (10)."""
+"""Determinants and traces without the whole matrix, from the slides: the lemma before (8), and (17)."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from gmcourse.exercises.student import Student
 
 
 def determinant_lemma(a: Tensor, U: Tensor, V: Tensor) -> Tensor:
-    """log|det(diag(a) + U Vᵀ)|, a scalar, by a k × k determinant, from a (d,), U and V (d, k); slides (10)."""
+    """log|det(diag(a) + U Vᵀ)|, a scalar, by a k × k determinant, from a (d,), U and V (d, k); lemma before slides (8)."""
     return a.abs().log().sum() + (1 + torch.linalg.eigvals((U.mT / a) @ V)).abs().log().sum()
 
 
@@ -74,7 +74,7 @@ def of_a_huge_matrix(student: Student, random: Random) -> None:
 
 
 def hutchinson(jacobian_product: Callable[[Tensor], Tensor], eps: Tensor) -> Tensor:
-    """Estimates of tr J, (n,): the mean of εᵀJε over k probes eps (k, n, d), from v -> J v for v (n, d); slides (9)."""
+    """Estimates of tr J, (n,): the mean of εᵀJε over k probes eps (k, n, d), from v -> J v for v (n, d); slides (17)."""
     basis = torch.eye(eps.shape[2], dtype=eps.dtype)
     columns = torch.stack([jacobian_product(e.expand(eps.shape[1:])) for e in basis], 2)
     return torch.einsum("kni,nij,knj->n", eps, columns, eps) / len(eps)

@@ -2,6 +2,9 @@
 
 from gmcourse.viz.explorers.contrast import noise_contrastive
 from gmcourse.viz.explorers.divergences import divergence_fit
+from gmcourse.viz.explorers.ebm_concepts import compose_concepts
+from gmcourse.viz.explorers.ebm_denoising import dsm_sigma
+from gmcourse.viz.explorers.ebm_landscape import ebm_landscape
 from gmcourse.viz.explorers.families import five_families
 from gmcourse.viz.explorers.flow_layers import flow_layers
 from gmcourse.viz.explorers.flow_playground import flow_playground
@@ -14,4 +17,5 @@ GENERAL = (five_families, mixture_landscape)
 CHAPTER1 = (divergence_fit, noise_contrastive, langevin_particles)
 CHAPTER2 = (beta_traversal, prior_hole)
 CHAPTER3 = (flow_layers, flow_playground, cnf_trajectories)
-EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3}
+CHAPTER4 = (ebm_landscape, dsm_sigma, compose_concepts)
+EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3 + CHAPTER4}
