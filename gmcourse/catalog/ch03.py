@@ -33,7 +33,7 @@ ROWS = (
         code="gmcourse.flows:LULinear",
         section="03_flows#linear-layers-between",
         exercise="03_flows#linear-layers-between",
-        test="tests/flows/test_linear.py::test_plu_starts_as_a_rotation_and_its_determinant_is_that_of_the_matrix",
+        test="tests/flows/test_linear.py::test_plu_starts_orthogonal_and_its_determinant_is_that_of_the_matrix",
     ),
     Row(
         "planar-radial",
@@ -85,7 +85,7 @@ ROWS = (
         code="gmcourse.flows:MonotoneIntegral",
         section="03_flows#any-increasing-function",
         exercise="03_flows#any-increasing-function",
-        test="tests/flows/test_transformers.py::test_integral_is_that_of_scipy_and_its_error_falls_with_the_nodes",
+        test="tests/flows/test_transformers.py::test_integral_is_that_of_the_net_and_its_error_falls_with_the_square_of_the_nodes",
     ),
     Row(
         "residual-flow",
