@@ -119,8 +119,7 @@ class BoltzmannMachine(GenerativeModel, ABC):
         if not self.exact:
             start = self._draw(self.b.expand(n, -1), generator)
             return self._swept(start, self.sweeps, generator).reshape(shape)
-        chosen = torch.multinomial(self._log_masses().softmax(0), n, replacement=True, generator=generator)
-        states = self._states(chosen)
+        states = self._states(_chosen(self._log_masses(), n, generator))
         return (states if self._by_visible else self._draw(self._input(states), generator)).reshape(shape)
 
     @torch.no_grad()
@@ -184,7 +183,7 @@ class BoltzmannMachine(GenerativeModel, ABC):
         return len(self.b) if self._by_visible else len(self.c)
 
     def _rows(self, x: Tensor) -> Tensor:
-        return self.check_batch(x).flatten(1)
+        return self.check_batch(x).reshape(len(x), len(self.b))
 
     def _logits(self, x: Tensor) -> Tensor:
         return self.c + self._drive(x) @ self.W
@@ -236,6 +235,15 @@ class BoltzmannMachine(GenerativeModel, ABC):
             z = torch.bernoulli((there * a).sigmoid(), generator=generator)
             x = self._draw(b + there * z @ self.W.T, generator)
         return log_w
+
+
+def _chosen(log_masses: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    """n indices, as probable as their masses (m,); in double precision, since multinomial adds all m of them up."""
+    place = log_masses.device
+    if place.type == "mps":  # knows no double: the CPU draws, with a seed of the generator
+        seed = int(torch.randint(2**31, (), generator=generator, device=place))
+        generator, log_masses = torch.Generator().manual_seed(seed), log_masses.cpu()
+    return torch.multinomial(log_masses.double().softmax(0), n, replacement=True, generator=generator).to(place)
 
 
 def _betas(stages: int) -> list[float]:

@@ -27,9 +27,9 @@ from torch.nn.utils import parametrize
 
 from gmcourse.ebm.buffer import ReplayBuffer
 from gmcourse.ebm.energy import Energy, score, values
-from gmcourse.model import GenerativeModel, check_count, evaluating
+from gmcourse.model import GenerativeModel, Player, check_count, evaluating
 from gmcourse.randomness import draw
-from gmcourse.sampling import ULA, Sampler
+from gmcourse.sampling import MALA, ULA, Sampler
 
 Start = str | ReplayBuffer | Distribution | GenerativeModel
 
@@ -70,7 +70,7 @@ class MaximumLikelihood(nn.Module):
 
     Args:
         steps: k, transitions of every chain.
-        step: η, so that x' = x − (η/2) ∇E + √(ηT) ω.
+        step: η of the sampler; Langevin's is x' = x − (η/2) ∇E + √(ηT) ω.
         temperature: T of the chains.
         start: "data" (CD-k), "noise" (N(0, I)), a Distribution or GenerativeModel (short-run), or a ReplayBuffer
             (persistent; chains come back to it in training mode only).
@@ -109,12 +109,13 @@ class MaximumLikelihood(nn.Module):
         self.clip, self.l2, self.data_noise, self.penalty = clip, l2, data_noise, penalty
         settings = {"step": step, "temperature": temperature} | ({} if clip is None else {"clip": clip})
         self.sampler = partial(sampler, **settings)
-        self.temperature = self.sampler(_nothing).temperature  # refuses bad settings now, not at the first batch
+        built = self.sampler(_nothing)  # refuses bad settings now, not at the first batch
+        self.temperature, self._langevin = built.temperature, isinstance(built, ULA | MALA)
 
     @property
-    def noise(self) -> float:
-        """σ = √(ηT), the standard deviation of what a Langevin step adds."""
-        return math.sqrt(self.step * self.temperature)
+    def noise(self) -> float | None:
+        """σ = √(ηT), what a step of ULA or MALA adds (before any preconditioner); None for other samplers."""
+        return math.sqrt(self.step * self.temperature) if self._langevin else None
 
     def forward(self, energy: Energy, x: Tensor) -> Tensor:
         """Loss of each datum of x (n, *event_shape), shape (n,), in nats.
@@ -124,7 +125,14 @@ class MaximumLikelihood(nn.Module):
         if self.data_noise:
             x = x + self.data_noise * torch.randn_like(x)
         loss = contrastive(energy, x, self.negatives(energy, x), l2=self.l2)
+        if not loss.isfinite().all():
+            raise FloatingPointError(f"the energy is not finite at the data or where chains ended; {self._advice()}")
         return loss if self.penalty is None else loss + self.penalty(energy)
+
+    def players(self, model) -> list[Player]:
+        """One player, the energy of `model` (an EBM): a `start` that has weights keeps them."""
+        weights = model.energy.parameters if isinstance(model.energy, nn.Module) else list
+        return [Player("energy", weights, model.loss)]
 
     def negatives(self, energy: Energy, x: Tensor) -> Tensor:
         """Where as many chains as there are data end, (n, *event_shape); weights held still, modules in evaluation mode."""
@@ -154,7 +162,8 @@ class MaximumLikelihood(nn.Module):
     def extra_repr(self) -> str:
         """Settings of the chains, with the temperature they have."""
         start = self.start if isinstance(self.start, str) else type(self.start).__name__
-        chain = f"steps={self.steps}, step={self.step:g}, temperature={self.temperature:g}, noise={self.noise:.3g}"
+        chain = f"steps={self.steps}, step={self.step:g}, temperature={self.temperature:g}"
+        chain += f", noise={self.noise:.3g}" if self._langevin else ""
         return f"{chain}, start={start}, clip={self.clip}, l2={self.l2:g}, data_noise={self.data_noise:g}"
 
     def _advice(self) -> str:

@@ -11,6 +11,7 @@ These passes are ordinary operations, so one backward pass through them gives th
 sliced score matching takes about 0.6 of the time of two nested derivatives. Every other energy goes through autograd.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -22,20 +23,41 @@ from gmcourse.ebm.energy import Energy, score, values
 from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.sampling import backprop
 
-KINKS = {
-    "ReluBackward0": "ReLU",
-    "LeakyReluBackward0": "LeakyReLU",
-    "PreluKernelBackward0": "PReLU",
-    "RreluWithNoiseBackward0": "RReLU",
-    "HardtanhBackward0": "Hardtanh or ReLU6",
-    "HardswishBackward0": "Hardswish",
-    "HardsigmoidBackward0": "Hardsigmoid",
-    "HardshrinkBackward0": "Hardshrink",
-    "SoftshrinkBackward0": "Softshrink",
-    "ThresholdBackward0": "Threshold",
-    "MaxPool2DWithIndicesBackward0": "max-pooling",
-    "MaxPool3DWithIndicesBackward0": "max-pooling",
+KINKS = {  # names of autograd's nodes, without the number at their end
+    "ReluBackward": "ReLU",
+    "LeakyReluBackward": "LeakyReLU",
+    "PreluKernelBackward": "PReLU",
+    "RreluWithNoiseBackward": "RReLU",
+    "HardtanhBackward": "Hardtanh or ReLU6",
+    "HardswishBackward": "Hardswish",
+    "HardsigmoidBackward": "Hardsigmoid",
+    "HardshrinkBackward": "Hardshrink",
+    "SoftshrinkBackward": "Softshrink",
+    "ThresholdBackward": "Threshold",
+    "MaxPool2DBackward": "max-pooling",
+    "MaxPool2DWithIndicesBackward": "max-pooling",
+    "MaxPool3DWithIndicesBackward": "max-pooling",
+    "AdaptiveMaxPool2DBackward": "max-pooling",
+    "AdaptiveMaxPool3DBackward": "max-pooling",
+    "FractionalMaxPool2DBackward": "max-pooling",
+    "FractionalMaxPool3DBackward": "max-pooling",
+    "MaximumBackward": "maximum",
+    "MinimumBackward": "minimum",
+    "FmaxBackward": "fmax",
+    "FminBackward": "fmin",
+    "MaxBackward": "max",
+    "MinBackward": "min",
+    "AmaxBackward": "amax",
+    "AminBackward": "amin",
+    "AminmaxBackward": "aminmax",
+    "CummaxBackward": "cummax",
+    "CumminBackward": "cummin",
+    "TopkBackward": "topk",
+    "KthvalueBackward": "kthvalue",
+    "MedianBackward": "median",
 }
+GUARD = 20.0  # clamps at larger numbers keep logarithms and exponentials finite, and bend nothing that counts
+ADVICE = "Take a smooth activation (SiLU, Softplus, Tanh), or denoising score matching"
 
 
 def trainable_score(energy: Energy, x: Tensor) -> Tensor:
@@ -48,27 +70,50 @@ def trainable_score(energy: Energy, x: Tensor) -> Tensor:
 def score_and_slope(energy: Energy, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """s as `trainable_score` gives it, and vᵀ∇s v, (k, n), for directions v (k, n or 1, *event_shape).
 
-    Raises ValueError, naming the activation, for an energy whose gradient jumps: no second derivative tells of a jump.
+    Raises ValueError for an energy whose gradient jumps, since no second derivative tells of a jump: by name, where autograd
+    has one for what jumps, and where all slopes are 0 though the score is not the same for all x (`where`, masks, gathers).
+    By name means that a kink is refused, too, where what follows smooths it, or takes it off again: detach the maximum
+    in a logarithm of sums of your own. A clamp is refused only where it cuts off, at less than 20.
     """
     if found := _plain(energy, x):
         return _passes(found, x.detach(), v)
     with torch.enable_grad():
         at = x.detach().requires_grad_()
         s = score(lambda y: _smooth(values(energy, y), y), at, create_graph=True)
-    slope = slope_along(s, at, v)
-    return (s if torch.is_grad_enabled() else s.detach()), slope
+    pulled = _pulled(s, at, v)
+    if len(x) > 1 and not pulled.any() and _varies(s.detach()):
+        raise ValueError(
+            "energy must have a continuous gradient to be differentiated twice; got one whose score differs among the "
+            f"{len(x)} points of x, but whose second derivative is 0 at all of them. {ADVICE}"
+        )
+    return (s if torch.is_grad_enabled() else s.detach()), _dot(v, pulled)
 
 
 def slope_along(field: Tensor, x: Tensor, v: Tensor) -> Tensor:
     """vᵀ∇f v, (k, n), of a field f (n, *event_shape) that was computed of x, for v (k, n or 1, *event_shape)."""
+    return _dot(v, _pulled(field, x, v))
+
+
+def _pulled(field: Tensor, x: Tensor, v: Tensor) -> Tensor:
+    """(∇f)ᵀv, (k, n, *event_shape)."""
     v = v.expand(len(v), *x.shape)
     if not field.requires_grad:
-        return x.new_zeros(v.shape[:2])
+        return torch.zeros_like(v)
     many = len(v) > 1
     (pulled,) = torch.autograd.grad(
         field, x, v if many else v[0], is_grads_batched=many, create_graph=torch.is_grad_enabled(), materialize_grads=True
     )
-    return (v * pulled).reshape(*v.shape[:2], -1).sum(2)
+    return pulled.expand_as(v)
+
+
+def _dot(v: Tensor, pulled: Tensor) -> Tensor:
+    """vᵀ(∇f)ᵀv, (k, n)."""
+    return (v * pulled).reshape(*pulled.shape[:2], -1).sum(2)
+
+
+def _varies(s: Tensor) -> bool:
+    """Whether s (n, *event_shape) differs among its rows by more than rounding does."""
+    return bool((s - s[:1]).abs().max() > torch.finfo(s.dtype).eps ** 0.5 * s.abs().max())
 
 
 def axes(x: Tensor) -> Tensor:
@@ -100,10 +145,10 @@ def _smooth(value: Tensor, x: Tensor) -> Tensor:
     seen = set(found)
     while found:
         node = found.pop()
-        if kink := KINKS.get(node.name()) or _bent_elu(node):
+        if kink := KINKS.get(node.name().rstrip("0123456789")) or _sometimes(node):
             raise ValueError(
                 f"energy must have a continuous gradient to be differentiated twice; got {kink}, whose second derivative "
-                "is 0 but for its kinks. Take a smooth activation (SiLU, Softplus, Tanh), or denoising score matching"
+                f"is 0 but for its kinks. {ADVICE}"
             )
         fresh = [user for user in users[node] if user not in seen]
         seen.update(fresh)
@@ -111,11 +156,26 @@ def _smooth(value: Tensor, x: Tensor) -> Tensor:
     return value
 
 
-def _bent_elu(node) -> str | None:
-    """ELU and SELU have one slope on the left of 0 and another on the right, unless α = 1; CELU never has."""
-    if node.name() == "EluBackward0" and abs(node._saved_alpha * node._saved_input_scale - 1) > 1e-6:
+def _sometimes(node) -> str | None:
+    """What has a kink with some settings only: ELU unless α = 1; |x| for real x; a clamp that cuts off."""
+    name = node.name().rstrip("0123456789")
+    if name == "EluBackward" and abs(node._saved_alpha * node._saved_input_scale - 1) > 1e-6:
         return "ELU with alpha other than 1, or SELU"
+    if name == "AbsBackward" and not node._saved_self.is_complex():
+        return "abs"
+    if name == "LinalgVectorNormBackward" and node._saved_ord in (1, math.inf, -math.inf):
+        return f"the norm of order {node._saved_ord:g}"
+    if name in ("ClampBackward", "ClampMinBackward", "ClampMaxBackward") and _binds(node):
+        return "clamp"
     return None
+
+
+def _binds(node) -> bool:
+    """Whether a clamp at numbers of ordinary size cuts off some of what comes to it."""
+    came = node._saved_self
+    low, high = (getattr(node, f"_saved_{side}", None) for side in ("min", "max"))
+    bounds = [(torch.as_tensor(bound).to(came), sign) for bound, sign in ((low, 1), (high, -1)) if bound is not None]
+    return any(bool(((sign * came < sign * bound) & (bound.abs() < GUARD)).any()) for bound, sign in bounds)
 
 
 def _plain(energy: Energy, x: Tensor) -> list[nn.Module] | None:

@@ -12,7 +12,6 @@ data, so that is the density to look at then.
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch.distributions import Distribution
 from gmcourse.data.known import Box
 from gmcourse.ebm.contrastive import held_still
 from gmcourse.ebm.energy import Energy, score, values
+from gmcourse.ebm.fingerprint import Fingerprint, fingerprint, kept, same
 from gmcourse.metrics.density import home
 from gmcourse.metrics.grid import Grid
 from gmcourse.metrics.partition import log_z_grid
@@ -30,7 +30,6 @@ from gmcourse.sampling import MALA, Sampler
 from gmcourse.sampling.sampler import check_positive
 
 Objective = Callable[[Energy, Tensor], Tensor]
-Weights = list[Tensor]
 SAMPLER = partial(MALA, step=0.01)
 
 
@@ -76,7 +75,7 @@ class EBM(GenerativeModel):
         self.grid = box if isinstance(box, Grid | None) else Grid(box)
         if self.grid is not None and len(self.grid.box) != self.event_shape.numel():
             raise ValueError(f"box must have one axis per number of x, {self.event_shape.numel()}; got {len(self.grid.box)}")
-        self._integral: tuple[float, Weights, float] | None = None  # temperature, weights and log Z as they last were
+        self._integral: tuple[tuple, Fingerprint, float] | None = None  # what was integrated last, of what, and log Z
 
     @property
     def likelihood(self) -> Likelihood:
@@ -104,33 +103,37 @@ class EBM(GenerativeModel):
         return self.objective(self.energy, self.check_batch(x))
 
     def score(self, x: Tensor) -> Tensor:
-        """∇ log p(x) = −∇E(x), with the shape of x, without a graph."""
-        return score(self.energy, self.check_batch(x))
+        """∇ log p(x) = −∇E(x) in evaluation mode, with the shape of x, without a graph."""
+        with evaluating(self):
+            return score(self.energy, self.check_batch(x))
 
     def log_prob(self, x: Tensor, *, temperature: float = 1.0) -> Tensor:
         """−E(x)/T − log Z_T in nats, (n, *event_shape) -> (n,); without a box −E(x)/T, of unknown constant.
 
         Differentiable in x. In the weights it is not the log-likelihood: log Z enters as a number.
         """
-        with evaluating(self):
-            log_f = -self.values(x) / check_positive(temperature, "temperature")
+        log_f = -self.values(x) / check_positive(temperature, "temperature")
         return log_f if self.grid is None else log_f - self.log_z(temperature)
 
     def log_z(self, temperature: float = 1.0) -> float:
-        """log ∫ e^{−E/T} over the box, in nats; anew when the energy's weights changed. ValueError without a box."""
+        """log ∫ e^{−E/T} over the box, in nats. ValueError without a box.
+
+        Kept while nothing has changed, for energies of PyTorch's and the course's modules; any other is integrated anew.
+        """
         if self.grid is None:
             raise ValueError("log_z needs an integral: give EBM a box=[(low, high), …] in one or two dimensions")
         check_positive(temperature, "temperature")
-        weights = self._weights()
-        if self._integral is None or self._integral[0] != temperature or not _same(weights, self._integral[1]):
-            with evaluating(self):
-                found = log_z_grid(lambda nodes: self._at_nodes(nodes) / temperature, self.grid)
-            self._integral = (temperature, [w.clone() for w in weights], found)
-        return self._integral[2]
+        asked, now = (temperature, tuple(self.grid.box), self.grid.points), fingerprint(self.energy)
+        if now and self._integral and self._integral[0] == asked and same(now, self._integral[1]):
+            return self._integral[2]
+        found = log_z_grid(lambda nodes: self._at_nodes(nodes) / temperature, self.grid)
+        self._integral = (asked, kept(now), found) if now else None
+        return found
 
     def values(self, x: Tensor) -> Tensor:
-        """E(x) in nats, (n, *event_shape) -> (n,); ValueError if x or the energy's result has another shape."""
-        return values(self.energy, self.check_batch(x))
+        """E(x) in nats in evaluation mode, (n, *event_shape) -> (n,); ValueError if x or the result has another shape."""
+        with evaluating(self):
+            return values(self.energy, self.check_batch(x))
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None, progress: bool = False) -> Tensor:
@@ -158,15 +161,3 @@ class EBM(GenerativeModel):
         """x with the energy's device and precision, where it has any."""
         there = home(self.energy)
         return x if there is None else x.to(there)
-
-    def _weights(self) -> Weights:
-        """All that decides E, as far as it can be seen; of a plain function nothing."""
-        energy = self.energy
-        return [t.detach() for t in chain(energy.parameters(), energy.buffers())] if isinstance(energy, nn.Module) else []
-
-
-def _same(now: Weights, before: Weights) -> bool:
-    """Whether the weights are known and what they were; a function without any may have changed unseen."""
-    return 0 < len(now) == len(before) and all(
-        a.device == b.device and a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(now, before, strict=True)
-    )

@@ -7,7 +7,10 @@ An energy is a module or callable, x (n, *event_shape) -> (n,) in nats. Low ener
 changes nothing. A net is under no duty to have a finite Z: what holds training together is kept small from outside,
 
     E(x)² + E(x⁻)²          the free constant, and the gap between data and negatives (`contrastive(l2=)`)
-    Σ_l σ_max(W_l)          how fast E can change: |∇E| ≤ Π_l σ_max(W_l) for activations of slope ≤ 1
+    Σ_l σ_max(W_l)          how fast E can change: |∇E| ≤ Π_l r_l s_l σ_max(W_l)
+
+with s_l the steepest slope of the activation (1 for Tanh and ReLU, 1.0998 for SiLU), and r_l = 1 for a linear layer. The W
+of a convolution acts on patches, and a pixel lies in up to kh·kw of them: r_l = √(kh·kw) bounds it, 3 for a 3 × 3.
 """
 
 from collections.abc import Callable, Sequence
@@ -66,10 +69,10 @@ def values(energy: Energy, x: Tensor) -> Tensor:
 def score(energy: Energy, x: Tensor, create_graph: bool = False) -> Tensor:
     """s(x) = −∇E(x), with the shape of x; `create_graph` keeps it differentiable, in the weights and in x.
 
-    Works under `torch.no_grad`, too. Raises ValueError if E can't be differentiated.
+    Works under `torch.no_grad` and `torch.inference_mode`, too. Raises ValueError if E can't be differentiated.
     """
-    with torch.enable_grad():
-        at = x if x.requires_grad else x.detach().requires_grad_()
+    with torch.inference_mode(False), torch.enable_grad():
+        at = x if x.requires_grad else (x.clone() if x.is_inference() else x.detach()).requires_grad_()
         found = values(energy, at)
         if not found.requires_grad:
             raise ValueError("energy must be differentiable in x; its result has no gradient")
@@ -80,14 +83,16 @@ def score(energy: Energy, x: Tensor, create_graph: bool = False) -> Tensor:
 def spectral_regularisation(net: nn.Module, kinds: Kinds = (nn.Conv2d,)) -> Tensor:
     """Σ σ_max(W) over the layers of these kinds, a scalar; a convolution's W is (out, in·kh·kw). Thesis: times 0.2.
 
-    Each is exact, the root of the largest eigenvalue of W Wᵀ. Raises ValueError if there are no such layers.
+    Each is exact, the root of the largest eigenvalue of W Wᵀ. As a map between images a convolution may stretch by up to
+    √(kh·kw) times that. Raises ValueError if there are no such layers.
     """
     return torch.stack([_spectral_norm(layer.weight.flatten(1)) for layer in _layers(net, kinds)]).sum()
 
 
 def spectrally_normalised(net: nn.Module, kinds: Kinds = (nn.Conv2d, nn.Linear)) -> nn.Module:
-    """The net itself, its layers of these kinds now divided by their σ_max (Miyato et al. 2018), so that each has norm 1.
+    """The net itself, its layers of these kinds now divided by the σ_max of their W (Miyato et al. 2018).
 
+    So a linear layer has norm 1 as a map; a convolution, whose W (out, in·kh·kw) acts on patches, up to √(kh·kw).
     σ_max comes from PyTorch's power iteration, one step per call in training mode.
     """
     for layer in _layers(net, kinds):

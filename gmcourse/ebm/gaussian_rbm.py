@@ -50,7 +50,7 @@ class GaussianRBM(BoltzmannMachine):
 
     def visible_mean(self, z: Tensor) -> Tensor:
         """b + Wz, (n, h) -> (n, *event_shape)."""
-        return self._input(z).unflatten(1, self.event_shape)
+        return self._input(z).reshape(len(z), *self.event_shape)
 
     def _drive(self, x: Tensor) -> Tensor:
         return x * (-2 * self.log_sigma).exp()

@@ -28,7 +28,7 @@ class ProductOfExperts(nn.Module):
 
     Args:
         energies: one or more, x (n, *event_shape) -> (n,); those that are modules train and move with the product.
-        weights: w_i, 1 each unless given; the sharper an expert is to be, the larger, and below 0 it repels.
+        weights: w_i, 1 each unless given; the sharper an expert is to be, the larger, and below 0 it repels. Not all 0.
 
     >>> left, right = (lambda x, m=m: (x - m).square().sum(1) / 2 for m in (-1.0, 1.0))
     >>> ProductOfExperts(left, right)(torch.tensor([[0.0], [1.0]]))     # x² + 1: a normal law of variance ½
@@ -39,11 +39,19 @@ class ProductOfExperts(nn.Module):
         super().__init__()
         self.energies, self.experts = _experts(energies)
         self.weights = _numbers(weights, "weights", len(energies), 1.0)
+        if not any(self.weights):
+            raise ValueError(f"weights must not all be 0: that is no energy; got {list(self.weights)}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Σ_i w_i E_i(x), (n, *event_shape) -> (n,). An expert of weight 0 is not asked."""
+        """Σ_i w_i E_i(x), (n, *event_shape) -> (n,). An expert of weight 0 is not asked.
+
+        Where an expert of positive weight says p = 0, E is +inf, whatever the others say.
+        """
         terms = [weight * values(energy, x) for weight, energy in zip(self.weights, self.energies, strict=True) if weight]
-        return torch.stack(terms).sum(0) if terms else x.new_zeros(len(x))
+        total = torch.stack(terms)
+        if min(self.weights) >= 0:
+            return total.sum(0)
+        return torch.where((total == math.inf).any(0), math.inf, total.sum(0))
 
 
 class MixtureOfExperts(nn.Module):

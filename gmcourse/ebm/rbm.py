@@ -42,7 +42,7 @@ class RBM(BoltzmannMachine):
 
     def visible_mean(self, z: Tensor) -> Tensor:
         """p(x_i = 1 | z), (n, h) -> (n, *event_shape)."""
-        return self._input(z).sigmoid().unflatten(1, self.event_shape)
+        return self._input(z).sigmoid().reshape(len(z), *self.event_shape)
 
     def _drive(self, x: Tensor) -> Tensor:
         return x

@@ -3,7 +3,8 @@ r"""Sliced score matching: compare slopes along random directions, one at a time
     D_SF = E_p E_v[½ (vᵀ∇ log p(x) − vᵀs_θ(x))²] = E_p E_v[vᵀ∇s_θ(x) v + ½ (vᵀs_θ(x))²] + constant     slides (23)
 
 For E[v] = 0 and E[vvᵀ] = I the mean over v is implicit score matching, without bias, at the price of one direction in place
-of d. Here v has entries ±1, for which vᵀAv = tr A + Σ_{i≠j} A_ij v_i v_j varies least: by 2 Σ_{i≠j} A_ij² for a symmetric A.
+of d. Here v has independent entries ±1: vᵀAv = tr A + Σ_{i≠j} A_ij v_i v_j has variance 2 Σ_{i≠j} A_ij² for a symmetric A,
+the least among *independent* entries: all others add Σ_i A_ii² Var[v_i²]. Dependent ones may do better or worse.
 The second term needs no slices, E_v(vᵀs)² = ‖s‖²: putting that in (SSM-VR) leaves A = ∇s of A = ∇s + ½ ssᵀ. This has the
 smaller variance far from the data's modes, where s is large; where ∇s ≈ −½ ssᵀ off the diagonal it need not.
 """

@@ -55,6 +55,13 @@ def test_the_share_that_begins_anew_is_the_one_asked_for(restart):
     assert anew == pytest.approx(restart, abs=5 * (restart * (1 - restart) / 4000) ** 0.5)
 
 
+def test_chains_that_begin_anew_are_independent_draws_of_start():
+    buffer = ReplayBuffer(START, 4000, restart=1.0)
+    x = buffer.draw(4000)
+    assert len({tuple(row) for row in x.tolist()}) == 4000
+    assert (x.mean(0).abs() < 4.5 / 4000**0.5).all() and ((x.var(0) - 1).abs() < 4.5 * (2 / 4000) ** 0.5).all()
+
+
 def test_every_chain_is_taken_in_time():
     """k draws of n among N leave a chain untouched with probability (1 − n/N)^k: e^{−10}."""
     buffer = ReplayBuffer(START, 100, restart=0.0)

@@ -161,6 +161,15 @@ def test_the_noise_of_a_step_is_the_root_of_step_times_temperature():
     assert temperature_of(0.3, objective.noise) == pytest.approx(0.7)
 
 
+def test_noise_is_said_of_langevin_alone():
+    """A leapfrog of momenta has another: what HMC adds to x in one step is η√T, not √(ηT)."""
+    settings = {"steps": 1, "step": 0.3, "temperature": 0.7}
+    assert MaximumLikelihood(**settings, sampler=MALA).noise == pytest.approx(math.sqrt(0.21))
+    hmc = MaximumLikelihood(**settings, sampler=partial(HMC, leaps=1))
+    assert hmc.noise is None and "noise=" not in repr(hmc).replace("data_noise", "")
+    assert "noise=0.458" in repr(MaximumLikelihood(**settings))
+
+
 def test_clip_bounds_the_drift_of_a_chain():
     x = normal(50, 2)
     objective = MaximumLikelihood(steps=1, step=0.2, temperature=0.0, clip=3.0)
@@ -173,6 +182,10 @@ def test_noise_on_the_data_and_a_penalty_enter_the_loss():
     objective = MaximumLikelihood(steps=1, step=1e-12, start="noise", data_noise=0.5)
     seen = objective(lambda x: x[:, 0], x) + 0  # E(x + 0.5 ε) − E(ε'), both of mean 0
     assert seen.var().item() == pytest.approx(1.25, abs=5 * 1.25 * (2 / N) ** 0.5)
+    batches = []
+    objective(lambda x: batches.append(x.detach()) or x[:, 0], x)
+    noisy = batches[-1][:N, 0] / 0.5  # the last call's are the data, then the negatives
+    assert noisy.pow(4).mean().item() == pytest.approx(3, abs=4.5 * (96 / N) ** 0.5)  # a normal law's; 1.8 of a uniform one
     penalty = partial(spectral_regularisation, kinds=(nn.Linear,))
     with_it = MaximumLikelihood(steps=1, step=0.1, temperature=0.0, penalty=penalty)(net, x)
     without = MaximumLikelihood(steps=1, step=0.1, temperature=0.0)(net, x)
@@ -236,6 +249,30 @@ def test_an_energy_that_is_nan_already_raises_the_same():
     energy.w.data.fill_(math.nan)
     with pytest.raises(FloatingPointError, match="energy or score are not finite where chains begin; .*step=0.1"):
         MaximumLikelihood(steps=3, step=0.1)(energy, torch.randn(5, 2))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_an_energy_that_is_not_finite_at_the_data_raises_wherever_chains_began(value):
+    energy, x = Spy(), torch.randn(5, 2)
+    x[3] = 100.0
+
+    def broken(x):
+        return torch.where(x.norm(dim=1) > 50, value, energy(x))
+
+    with pytest.raises(FloatingPointError, match="not finite at the data or where chains ended; .*step=0.1"):
+        MaximumLikelihood(steps=3, step=0.1, start="noise")(broken, x)
+
+
+def test_a_start_that_has_weights_keeps_them():
+    start = StandardNormal(2)
+    start.weight = nn.Parameter(torch.zeros(()))
+    for begins in (start, ReplayBuffer(start, 50)):
+        model = EBM(mlp_energy(2, (4,)), MaximumLikelihood(steps=1, step=0.1, start=begins), event_shape=(2,))
+        (player,) = model.players()
+        assert {id(p) for p in player.parameters()} == {id(p) for p in model.energy.parameters()}
+        assert player.name == "energy" and player.loss(torch.zeros(3, 2)).shape == (3,)
+    fit(model, torch.randn(50, 2), steps=2, batch_size=10, progress=False)
+    assert start.weight == 0
 
 
 def test_an_energy_of_the_wrong_shape_is_no_divergence():

@@ -163,6 +163,79 @@ def test_max_pooling_is_refused():
         score_and_slope(energy, x, signs(1, x))
 
 
+FUNCTIONS = {
+    "clamp": lambda a: a.clamp(min=0),
+    "clamp ": lambda a: torch.clamp_max(a, 0.1),
+    "clamp  ": lambda a: torch.clamp(a, min=torch.zeros(8)),
+    "maximum": lambda a: torch.maximum(a, 0.1 * a),
+    "minimum": lambda a: torch.minimum(a, torch.zeros_like(a)),
+    "abs": torch.abs,
+    "amax": lambda a: a.amax(1, keepdim=True).expand_as(a),
+    "max": lambda a: a.max(1, keepdim=True)[0].expand_as(a),
+    "topk": lambda a: a.topk(1)[0].expand_as(a),
+    "the norm of order 1": lambda a: a.norm(1, dim=1, keepdim=True).expand_as(a),
+    "max-pooling": lambda a: F.adaptive_max_pool1d(a[:, None], 8)[:, 0],
+}
+
+
+def kinked(function, smooth=1.0):
+    """A net with `function` in the middle, beside something smooth, so that no slope is 0."""
+    torch.manual_seed(0)
+    below, above = nn.Linear(2, 8), nn.Linear(8, 1)
+    return lambda x: above(function(below(x)))[:, 0] + smooth * x.square().sum(1)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_with_kinks_are_refused_by_name_too(name):
+    x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=rf"energy must have a continuous gradient .*; got {name.strip()}, whose"):
+        score_and_slope(kinked(FUNCTIONS[name]), x, axes(x))
+
+
+UNNAMED = {
+    "where": lambda a: torch.where(a > 0, a, 0.1 * a),
+    "mask": lambda a: a * (a > 0),
+    "fill": lambda a: a.masked_fill(a < 0, 0.0),
+    "gather": lambda a: a.gather(1, a.argmax(1, keepdim=True)).expand_as(a),
+}
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+@pytest.mark.parametrize("directions", [axes, lambda x: signs(1, x)])
+def test_a_score_that_varies_without_any_slope_is_refused(name, directions):
+    x, energy = torch.randn(6, 2, generator=torch.Generator().manual_seed(0)), kinked(UNNAMED[name], smooth=0.0)
+    with pytest.raises(ValueError, match="differs among the 6 points of x, but whose second derivative is 0 at all of them"):
+        score_and_slope(energy, x, directions(x))
+    one = x[:1]
+    assert torch.equal(score_and_slope(energy, one, axes(one))[1], torch.zeros(2, 1))  # of one point nobody can tell
+
+
+def test_no_slope_is_no_fault_where_the_score_is_constant_or_turns_only_across_the_axes():
+    """Of E = x₁x₂ the Hessian's diagonal is 0; of a net without activations all of it, up to rounding in its score."""
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(score_and_slope(lambda x: x[:, 0] * x[:, 1], x, axes(x))[1], torch.zeros(2, 50))
+    torch.manual_seed(0)
+    linear = nn.Sequential(nn.Linear(2, 37), nn.Linear(37, 11), nn.Linear(11, 1), nn.Flatten(0))
+    assert torch.equal(score_and_slope(lambda x: linear(x), x, axes(x))[1], torch.zeros(2, 50))
+
+
+def test_clamps_that_keep_a_logarithm_finite_or_cut_off_nothing_are_welcome():
+    """As in a density of Gaussians: E = ‖x‖²/2, so that every slope is −1."""
+    x = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for energy in (
+        lambda x: x.square().sum(1).clamp(min=1e-12) / 2,
+        lambda x: -(-x.square().sum(1) / 2).exp().clamp(1e-300, 30.0).log(),
+        lambda x: -torch.stack([-x.square().sum(1) / 2, -1e3 - x[:, 0] ** 2], 1).clamp(min=-80.0).logsumexp(1),
+    ):
+        assert torch.allclose(score_and_slope(energy, x, axes(x))[1], torch.full((2, 6), -1.0, dtype=torch.float64))
+
+
+def test_the_modulus_of_a_complex_number_is_smooth():
+    x = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    slopes = score_and_slope(lambda x: torch.complex(x[:, 0], x[:, 1]).abs(), x, axes(x))[1]
+    assert torch.allclose(slopes.sum(0), -1 / x.norm(dim=1))
+
+
 @pytest.mark.parametrize("activation", [nn.SiLU, nn.Tanh, nn.Softplus, nn.GELU, nn.ELU, nn.CELU, nn.Mish, nn.Sigmoid])
 def test_smooth_activations_are_welcome(activation):
     x = torch.randn(4, 2)

@@ -8,13 +8,18 @@ import torch
 from problems.gaussian_energy import SIGMA, GaussianEnergy, double_well, well_moment
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, Uniform
+from torch.nn.utils import parametrize
 
 from gmcourse import Likelihood, Player, StandardNormal
+from gmcourse.ebm import ebm
 from gmcourse.ebm.buffer import ReplayBuffer
 from gmcourse.ebm.contrastive import MaximumLikelihood
 from gmcourse.ebm.ebm import EBM
 from gmcourse.ebm.energy import mlp_energy
+from gmcourse.ebm.fingerprint import fingerprint, same
+from gmcourse.ebm.product import ProductOfExperts
 from gmcourse.metrics.grid import Grid
+from gmcourse.metrics.partition import log_z_grid
 from gmcourse.sampling import MALA, ULA
 
 CD = MaximumLikelihood(steps=2, step=0.1)
@@ -66,34 +71,164 @@ def test_without_a_box_log_prob_is_minus_the_energy():
         model.log_z()
 
 
+@pytest.fixture
+def integrals(monkeypatch):
+    """A list that grows by one with every integral that is worked out."""
+    made = []
+    monkeypatch.setattr(ebm, "log_z_grid", lambda *a: made.append(a) or log_z_grid(*a))
+    return made
+
+
+def tilt(a=1.0):
+    """E(x) = a·x for points (n, 1), of PyTorch's modules alone."""
+    layer = nn.Linear(1, 1, bias=False).double()
+    nn.init.constant_(layer.weight, a)
+    return nn.Sequential(layer, nn.Flatten(0))
+
+
+def tilted(a):
+    """log of the integral of e^{−ax} over [−1, 1]."""
+    return math.log(2 * math.sinh(a) / a)
+
+
 def doubled(energy):
     with torch.no_grad():
-        energy.precision.mul_(2)
+        energy[0].weight.mul_(2)
 
 
 def doubled_by_data(energy):
-    energy.precision.data *= 2
+    energy[0].weight.data *= 2
 
 
 def loaded(energy):
-    energy.load_state_dict({"precision": 2 * energy.precision.detach()})
+    energy.load_state_dict({"0.weight": 2 * energy[0].weight.detach()})
 
 
 def trained(energy):
-    energy.precision.grad = -energy.precision.detach()
-    torch.optim.SGD([energy.precision], lr=1.0).step()
+    energy[0].weight.grad = -energy[0].weight.detach()
+    torch.optim.SGD([energy[0].weight], lr=1.0).step()
 
 
-@pytest.mark.parametrize("change", [doubled, doubled_by_data, loaded, trained])
-def test_log_z_is_kept_until_the_weights_change_by_whatever_way(change):
-    energy = GaussianEnergy(1.0)
-    model = EBM(energy, CD, event_shape=(), box=[(-9.0, 9.0)])
-    assert model.log_z() == pytest.approx(0.5 * math.log(2 * math.pi))
-    calls = energy.calls
-    assert model.log_z() == model.log_z() and energy.calls == calls
+def hooked(energy):
+    energy.register_forward_hook(lambda module, args, out: 2 * out)
+
+
+def replaced(energy):
+    energy[0] = tilt(2.0)[0]
+
+
+def parametrised(energy):
+    class Twice(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    parametrize.register_parametrization(energy[0], "weight", Twice())
+
+
+def patched(energy):
+    energy.forward = lambda x: 2 * energy[0](x)[:, 0]
+
+
+WAYS = [doubled, doubled_by_data, loaded, trained, hooked, replaced, parametrised, patched]
+
+
+@pytest.mark.parametrize("change", WAYS)
+def test_log_z_is_kept_until_the_energy_changes_by_whatever_way(change, integrals):
+    energy = tilt()
+    model = EBM(energy, CD, event_shape=(1,), box=[(-1.0, 1.0)])
+    assert model.log_z() == model.log_z() == pytest.approx(tilted(1)) and len(integrals) == 1
     change(energy)
-    assert model.log_z() == pytest.approx(0.5 * math.log(math.pi)) and energy.calls > calls
-    assert model.log_z(0.5) == pytest.approx(0.5 * math.log(math.pi / 2))
+    assert model.log_z() == pytest.approx(tilted(2)) and len(integrals) == 2
+    assert model.log_z(0.5) == pytest.approx(tilted(4))
+
+
+def test_log_z_is_another_when_the_weights_of_a_product_or_a_setting_have_changed(integrals):
+    product, bent = ProductOfExperts(tilt(), tilt(2.0)), nn.Sequential(*tilt(3.0)[:1], nn.LeakyReLU(1.0), nn.Flatten(0))
+    for energy, change, before, after in (
+        (product, lambda: setattr(product, "weights", (2.0, 3.0)), tilted(3), tilted(8)),
+        (product, lambda: setattr(product, "energies", product.energies[::-1]), tilted(8), tilted(7)),
+        (bent, lambda: setattr(bent[1], "negative_slope", 0.0), tilted(3), math.log(1 - math.expm1(-3) / 3)),
+    ):
+        integrals.clear()
+        model = EBM(energy, CD, event_shape=(1,), box=[(-1.0, 1.0)])
+        assert model.log_z() == model.log_z() == pytest.approx(before) and len(integrals) == 1
+        change()
+        assert model.log_z() == pytest.approx(after, abs=1e-6)
+
+
+def test_log_z_is_that_of_the_grid_at_hand():
+    model = EBM(tilt(), CD, event_shape=(1,), box=[(-1.0, 1.0)])
+    before = model.log_z()
+    model.grid = Grid([(0.0, 1.0)])
+    assert before == pytest.approx(tilted(1)) and model.log_z() == pytest.approx(math.log(1 - math.exp(-1)))
+
+
+def test_an_energy_that_may_see_more_than_its_weights_is_integrated_each_time():
+    """A module of the user's with a number of its own, or one that looks at a list outside."""
+    outside = [0.0]
+
+    class Shifted(GaussianEnergy):
+        shift = 0.0
+
+        def forward(self, x):
+            return super().forward(x) + self.shift + outside[0]
+
+    energy = Shifted(1.0)
+    model = EBM(energy, CD, event_shape=(), box=[(-9.0, 9.0)])
+    before = model.log_z()
+    energy.shift = 1.0
+    assert model.log_z() == pytest.approx(before - 1)
+    outside[0] = 1.0
+    assert model.log_z() == pytest.approx(before - 2)
+
+
+def test_log_z_survives_a_change_of_precision_or_device(integrals):
+    energy = tilt().float()
+    model = EBM(energy, CD, event_shape=(1,), box=[(-1.0, 1.0)])
+    single = model.log_z()
+    model.double()
+    assert model.log_z() == pytest.approx(single, abs=1e-6) and len(integrals) == 2
+    here, single, there = (fingerprint(e) for e in (energy, tilt().float(), tilt().to("meta")))
+    assert same(here, here) and not same(single, here) and not same(there, here)
+
+
+class Restless(nn.Module):
+    """½‖x‖² that is another in training mode, where it moves a buffer, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.w, self.seen = nn.Parameter(torch.ones(())), []
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.seen.append((self.training, self.w.requires_grad))
+        if self.training:
+            self.calls += 1
+        return self.w * x.square().sum(1) * (1 if self.training else 0.5)
+
+
+def test_what_a_model_says_is_said_in_evaluation_mode():
+    model, x = EBM(Restless(), CD, event_shape=(1,), box=[(-9.0, 9.0)]), torch.randn(5, 1)
+    assert torch.allclose(model.log_prob(x), Normal(0.0, 1.0).log_prob(x)[:, 0], atol=1e-5)
+    assert model.log_z() == pytest.approx(0.5 * math.log(2 * math.pi), abs=1e-5)
+    assert torch.allclose(model.values(x), x.square().sum(1) / 2) and torch.allclose(model.score(x), -x)
+    assert model.energy.calls == 0 and model.energy.training
+    model.loss(x)
+    assert model.energy.calls > 0
+
+
+def test_while_samples_are_drawn_the_net_evaluates_and_its_weights_are_held():
+    energy = Restless()
+    EBM(energy, CD, event_shape=(2,), sampler=partial(ULA, step=0.1), steps=3).sample(5)
+    assert energy.seen and set(energy.seen) == {(False, False)} and energy.training and energy.w.requires_grad
+
+
+def test_the_score_may_be_asked_in_inference_mode():
+    model = EBM(mlp_energy(2, (8,)), CD, event_shape=(2,))
+    with torch.inference_mode():
+        x = torch.randn(5, 2)
+        found = model.score(x)
+    assert torch.allclose(found, model.score(x.clone()))
 
 
 def test_a_function_without_weights_is_integrated_each_time():
@@ -155,8 +290,8 @@ class Learned(nn.Module):
 class TwoPlayers(Learned):
     """An objective that names its players."""
 
-    def players(self, ebm):
-        return [Player("energy", ebm.energy.parameters, ebm.loss), Player("critic", self.parameters, ebm.loss)]
+    def players(self, model):
+        return [Player("energy", model.energy.parameters, model.loss), Player("critic", self.parameters, model.loss)]
 
 
 def test_the_energy_plays_with_the_objectives_parameters_and_not_with_the_starts():

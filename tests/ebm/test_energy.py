@@ -50,6 +50,13 @@ def test_the_score_works_without_gradients_and_leaves_none():
     assert energy.precision.grad is None
 
 
+def test_the_score_works_in_inference_mode():
+    energy, outside = GaussianEnergy(2.0), normal(5, 2)
+    with torch.inference_mode():
+        for x in (outside, normal(5, 2)):
+            assert torch.allclose(score(energy, x), -2 * x)
+
+
 def test_with_a_graph_the_score_is_differentiable_in_weights_and_points():
     """s = −λx, so that Σ ‖s‖² has the derivatives 2λ Σ‖x‖² and 2λ²x."""
     energy, x = GaussianEnergy(3.0), normal(5, 2).requires_grad_()
@@ -117,3 +124,19 @@ def test_spectrally_normalised_energies_have_slope_at_most_one():
     for _ in range(100):
         net(x)
     assert score(net.eval(), x).norm(dim=1).max() < 1.01
+
+
+def test_a_convolution_of_spectral_norm_one_may_stretch_by_up_to_the_root_of_its_places():
+    """A kernel of equal weights nearly does; |∇E| ≤ Π σ_max would say 1. Random ones stay below √(kh·kw), too."""
+    torch.manual_seed(0)
+    for fill in (lambda w: nn.init.constant_(w, 1.0), nn.init.normal_):
+        layer = nn.Conv2d(1, 1, 3, padding=1, bias=False).double()
+        fill(layer.weight)
+        spectrally_normalised(layer, (nn.Conv2d,))
+        for _ in range(50):
+            layer(normal(1, 1, 4, 4))
+        columns = layer.eval()(torch.eye(400, dtype=torch.float64).reshape(400, 1, 20, 20)).flatten(1)
+        size = torch.linalg.matrix_norm(columns.detach(), 2)
+        assert spectral_regularisation(layer).item() == pytest.approx(1, abs=1e-6) and 1.05 < size <= 3
+    x = torch.linspace(-5, 5, 10_001, dtype=torch.float64)
+    assert score(lambda x: nn.functional.silu(x), x).neg().max().item() == pytest.approx(1.0998, abs=1e-4)

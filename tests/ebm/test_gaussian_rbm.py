@@ -44,6 +44,13 @@ def test_the_density_is_the_mixture_of_two_to_the_h_gaussians(visible, hidden):
     assert rbm.likelihood is Likelihood.EXACT
 
 
+def test_events_may_be_plain_numbers():
+    scalar, vector, x = machine((), 3), machine(1, 3), torch.linspace(-3, 3, 7, dtype=torch.float64)
+    assert torch.allclose(scalar.log_prob(x), vector.log_prob(x[:, None]))
+    z = scalar.hidden_probs(x)
+    assert scalar.sample(5).shape == (5,) and torch.allclose(scalar.visible_mean(z), vector.visible_mean(z)[:, 0])
+
+
 def test_the_density_integrates_to_one_over_the_plane_and_log_z_is_the_integral_of_the_free_energy():
     rbm = machine(2, 4)
     grid = Grid([(-16.0, 16.0), (-16.0, 16.0)], 400)

@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from gmcourse import checkpoint
 from gmcourse.ebm.contrastive import held_still
 from gmcourse.ebm.energy import score, spectral_regularisation
-from gmcourse.ebm.images import TABLE_4_9, TABLE_5_2, WeightNormConv2d, conv_energy, resnet_energy
+from gmcourse.ebm.images import TABLE_4_9, TABLE_5_2, Block, WeightNormConv2d, conv_energy, resnet_energy
 
 
 def images(n, *shape, seed=0):
@@ -45,12 +46,51 @@ def test_celeba_has_one_level_more_than_cifar():
 
 
 @pytest.mark.parametrize(
-    ("name", "blocks", "halvings", "widest"),
-    [("cifar10", 6, 3, 256), ("celeba64", 8, 4, 256), ("lsun64", 9, 4, 256), ("celebahq256", 12, 6, 512)],
+    ("name", "rows"),
+    [
+        ("cifar10", [128, -128, 128, -256, 256, -256, 256]),
+        ("celeba64", [64, -64, 64, -128, 128, -128, 256, -256, 256]),
+        ("lsun64", [64, -64, 64, -128, 128, -128, 256, 256, -256, 256]),
+        ("celebahq256", [64, -64, 64, -128, 128, -128, 128, -256, 256, -256, 256, -512, 512]),
+    ],
 )
-def test_resnet_columns_are_those_of_the_table(name, blocks, halvings, widest):
-    _, *rest = TABLE_4_9[name].split()
-    assert (len(rest), sum(b.endswith("↓") for b in rest), int(rest[-1])) == (blocks, halvings, widest)
+def test_resnet_columns_are_those_of_the_table(name, rows):
+    """Table 4.9 from top to bottom: the stem's width, then that of every block, "ResBlock down" with a minus."""
+    assert [int(b.rstrip("↓")) * (-1 if b.endswith("↓") else 1) for b in TABLE_4_9[name].split()] == rows
+
+
+@pytest.mark.parametrize("image", [(1, 8, 8), (2, 9, 6)])
+def test_conv_energies_are_convolutions_with_swish_after_each_and_a_linear_layer(image):
+    torch.manual_seed(0)
+    net, h = conv_energy(image, (4, 6, 5)), images(3, *image)
+    x, (*convs, (weight, bias)) = h, list(zip(*[iter(net.parameters())] * 2, strict=True))
+    for level, (w, b) in enumerate(convs):
+        a = functional.conv2d(h, w, b, stride=2 if level else 1, padding=1)
+        h = a * torch.sigmoid(a)
+    assert len(convs) == 3 and torch.allclose(net(x), (h.flatten(1) @ weight.T + bias)[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("after", [3, 5])
+@pytest.mark.parametrize("halve", [False, True])
+def test_a_block_is_swish_of_the_skip_plus_two_convolutions_halved_by_means(after, halve):
+    torch.manual_seed(0)
+    block, x = Block(3, after, halve=halve, conv=nn.Conv2d, activation=nn.SiLU), images(2, 3, 6, 4)
+    first, last = [layer for layer in block.body if isinstance(layer, nn.Conv2d)]
+    inner = functional.conv2d(x, first.weight, first.bias, padding=1)
+    inner = functional.conv2d(inner * inner.sigmoid(), last.weight, last.bias, padding=1)
+    skip = x if after == 3 else functional.conv2d(x, block.skip.weight, block.skip.bias)
+    a = skip + inner
+    if halve:
+        a = a.unflatten(3, (2, 2)).unflatten(2, (3, 2)).mean((3, 5))
+    assert torch.allclose(block(x), a * a.sigmoid(), atol=1e-6)
+
+
+def test_a_resnet_energy_sums_over_places_and_does_not_average():
+    """Far from its borders a constant image looks the same everywhere: each place more adds the same to E."""
+    torch.manual_seed(0)
+    net = resnet_energy((1, 8, 8), "4 4↓", normalise=None).double()
+    sizes = [net(torch.ones(1, 1, side, 8, dtype=torch.float64)).item() for side in (16, 24, 32)]
+    assert abs(sizes[1] - sizes[0]) > 1e-3 and sizes[2] - sizes[1] == pytest.approx(sizes[1] - sizes[0])
 
 
 def test_cifars_resnet_has_the_parameters_of_its_table():

@@ -138,6 +138,12 @@ def test_noise_with_parameters_is_not_trained():
     assert "objective.log_z" in ebm.state_dict()
 
 
+def test_no_gradient_reaches_the_noise():
+    mean, energy = torch.zeros(2, requires_grad=True), mlp_energy(2, (8,))
+    NoiseContrast(MultivariateNormal(mean, torch.eye(2)), ratio=2)(energy, torch.randn(5, 2)).mean().backward()
+    assert mean.grad is None and all(p.grad is not None for p in energy.parameters())
+
+
 @pytest.mark.parametrize("noise", [Mixture1D(), Normal(0.0, 2.0)], ids=lambda q: type(q).__name__)
 def test_any_noise_will_do_and_the_global_seed_decides(noise):
     objective, energy, x = NoiseContrast(noise, ratio=3), mlp_energy(()), torch.randn(7)

@@ -98,11 +98,27 @@ def test_modules_among_the_experts_are_trained_and_composed_energies_compose_aga
     assert torch.allclose(product(GRID.nodes[:5]), inner(GRID.nodes[:5]) + BOWLS[1](GRID.nodes[:5]))
 
 
+def test_an_expert_of_weight_zero_is_not_asked():
+    def mute(x):
+        raise AssertionError("asked")
+
+    assert torch.equal(ProductOfExperts(BOWLS[0], mute, weights=(2.0, 0.0))(GRID.nodes), 2 * BOWLS[0](GRID.nodes))
+
+
+def test_where_an_expert_of_positive_weight_says_no_the_product_does_whatever_is_repelled():
+    """Two boxes, [0, 2] and [1, 3]: +inf outside. Not the second is +inf − inf at 4, −inf only where the first allows x."""
+    first, second = (lambda x, low=low: torch.where((x - low - 1).abs() <= 1, x.square(), math.inf) for low in (0.0, 1.0))
+    x = torch.tensor([0.5, 1.5, 2.5, 4.0])
+    assert negation(first, second)(x).tolist() == [-math.inf, 0.0, math.inf, math.inf]
+    assert ProductOfExperts(first, second)(x).tolist() == [math.inf, 4.5, math.inf, math.inf]
+
+
 @pytest.mark.parametrize(("make", "complaint"), [
     (lambda: ProductOfExperts(), "energies must hold at least one expert; got none"),
     (lambda: ProductOfExperts(3.0), "energies must be functions of x; got float"),
     (lambda: ProductOfExperts(*BOWLS, weights=(1.0,)), "weights must hold one number for each of 3 experts; got 1"),
     (lambda: ProductOfExperts(BOWLS[0], weights=(math.nan,)), "weights must be finite"),
+    (lambda: ProductOfExperts(*BOWLS, weights=(0.0, 0.0, 0.0)), "weights must not all be 0"),
     (lambda: MixtureOfExperts(*BOWLS, log_z=(0.0, 1.0)), "log_z must hold one number for each of 3 experts; got 2"),
     (lambda: MixtureOfExperts(*BOWLS, weights=(1.0, 0.0, 1.0)), "weights must be positive in a mixture"),
     (lambda: negation(BOWLS[0], BOWLS[1], 0.0), "alpha must be positive; got 0"),

@@ -217,6 +217,39 @@ def test_exact_samples_have_the_enumerated_law_whichever_layer_is_summed():
         assert chisquare(np.bincount(index, minlength=2**visible), 20_000 * Enumerated(rbm).p).pvalue > 1e-4
 
 
+def test_exact_samples_of_a_machine_with_many_states_have_its_moments():
+    """16 and 16 units, looked at in blocks; E[x] and E[x xᵀ] over the 2^16 hidden states."""
+    rbm, n = machine(16, 16, scale=0.7), 20_000
+    W, b, c = (p.detach().numpy() for p in (rbm.W, rbm.b, rbm.c))
+    z = states(16)
+    log_mass = z @ c + np.logaddexp(0, b + z @ W.T).sum(1)
+    mass = np.exp(log_mass - log_mass.max())
+    means = expit(b + z @ W.T)
+    second = np.einsum("k,ki,kj->ij", mass / mass.sum(), means, means)
+    np.fill_diagonal(second, (mass / mass.sum()) @ means)
+    x = rbm.sample(n, generator=torch.Generator().manual_seed(0)).numpy()
+    assert (np.abs(x.T @ x / n - second) < 5 * np.sqrt(second * (1 - second) / n) + 1e-9).all()
+
+
+def test_exact_samples_miss_none_of_a_million_states_that_are_rare_one_by_one():
+    """x₁ = 0 goes with the one state z = 0, x₁ = 1 with 2^20 states of 1 % altogether: 1e-8 each, less than floats add."""
+    rbm, n = RBM(20, 20), 40_000
+    with torch.no_grad():
+        rbm.W.zero_()
+        rbm.W[0], rbm.b[0] = 30.0, math.log(0.01 / 0.99) - 20 * math.log(2)
+        rbm.c.fill_(-30.0)
+    x = rbm.sample(n, generator=torch.Generator().manual_seed(0))
+    assert x[:, 0].mean().item() == pytest.approx(0.01, abs=4.5 * (0.01 * 0.99 / n) ** 0.5)
+
+
+def test_events_may_be_plain_numbers():
+    rbm = machine((), 3)
+    x = rbm.sample(50, generator=torch.Generator().manual_seed(0))
+    assert x.shape == (50,) and rbm.gibbs(x).shape == (50,) and rbm.visible_mean(rbm.hidden_probs(x)).shape == (50,)
+    assert rbm.log_prob(torch.tensor([0.0, 1.0], dtype=torch.float64)).exp().sum().item() == pytest.approx(1)
+    fit(rbm.float(), x.float(), steps=2, batch_size=10, progress=False)
+
+
 @pytest.fixture
 def large(monkeypatch):
     """Machines that pretend to be too large for enumeration."""

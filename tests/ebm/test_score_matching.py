@@ -99,6 +99,13 @@ def test_the_loss_of_each_datum_is_its_own():
         assert torch.allclose(whole, torch.cat([objective(energy, row) for row in x.split(1)]))
 
 
+def test_no_gradient_reaches_the_score_of_the_data():
+    """Say that of a teacher, which is to be followed, not moved."""
+    slope, energy = torch.tensor(-2.0, requires_grad=True), mlp_energy(2, (8,))
+    explicit_score_matching(energy, torch.randn(5, 2), lambda x: slope * x).mean().backward()
+    assert slope.grad is None and any(p.grad is not None for p in energy.parameters())
+
+
 def test_the_result_is_a_plain_number_where_no_gradient_is_wanted():
     energy, x = mlp_energy(2), torch.randn(5, 2)
     for objective in (implicit_score_matching, lambda e, x: explicit_score_matching(e, x, torch.neg)):
