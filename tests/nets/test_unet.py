@@ -1,0 +1,145 @@
+"""The U-Net: shapes, sizes, what each output depends on, and its parts against formulas written out."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gmcourse.nets.embedding import FourierTime
+from gmcourse.nets.unet import AdaptiveGroupNorm, Attention, Block, UNet
+
+
+def small(**options):
+    return UNet((1, 8, 8), width=8, multipliers=(1, 2), time=FourierTime(8), **options)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def awake(net, seed=0, scale=0.2):
+    """The net with random numbers where it starts with zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    for p in net.parameters():
+        p.data.copy_(scale * torch.randn(p.shape, generator=generator))
+    return net
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        ((1, 8, 12), {"width": 8, "multipliers": (1, 2)}),
+        ((3, 8, 8), {"width": 12, "multipliers": (1, 2, 3), "blocks": 2, "attention": (0, 2), "outputs": 6}),
+        ((2, 6, 6), {"width": 4, "multipliers": (1,), "attention": ()}),
+        ((1, 8, 8), {"width": 8, "multipliers": (2, 1), "context": 5, "dropout": 0.1}),
+    ],
+)
+def test_shapes_and_that_the_output_starts_at_zero(image, options):
+    net = UNet(image, **options)
+    x, c = normal(3, *image), normal(3, 5) if "context" in options else None
+    shape = (3, options.get("outputs", image[0]), *image[1:])
+    assert torch.equal(net(x, torch.rand(3), c), torch.zeros(shape))
+    assert awake(net)(x, torch.rand(3), c).std() > 0
+
+
+@pytest.mark.parametrize(("image", "width"), [((1, 28, 28), 16), ((3, 32, 32), 16), ((1, 28, 28), 32), ((3, 32, 32), 40)])
+def test_nets_for_small_images_have_a_third_of_a_million_to_three_million_parameters(image, width):
+    with torch.device("meta"):
+        assert 0.3e6 < sum(p.numel() for p in UNet(image, width=width).parameters()) < 3e6
+
+
+@pytest.mark.parametrize("t", [torch.tensor([0.1, 0.9]), torch.tensor([1, 900])])
+def test_every_image_has_its_own_time_and_context_and_no_other(t):
+    net = awake(UNet((1, 8, 8), width=8, multipliers=(1, 2), context=3))
+    x, c = normal(2, 1, 8, 8), normal(2, 3, seed=1)
+    together = net(x, t, c)
+    alone = torch.cat([net(x[i : i + 1], t[i : i + 1], c[i : i + 1]) for i in range(2)])
+    assert torch.allclose(together, alone, rtol=1e-3, atol=1e-3 * together.std().item())
+    for other in (net(x, t.flip(0), c), net(x, t, c.flip(0))):
+        assert (together - other).std() > 0.05 * together.std()
+
+
+def test_every_pixel_is_seen_from_every_place():
+    net = awake(small()).double()
+    x = normal(1, 1, 8, 8).double().requires_grad_()
+    (slope,) = torch.autograd.grad(net(x, 0.5)[0, 0, 0, 0], x)
+    assert (slope != 0).all()
+
+
+def test_detail_passes_beside_the_bottom():
+    net = awake(small())
+    net.bottom[-1].register_forward_hook(lambda module, given, found: torch.zeros_like(found))
+    one, other = net(normal(1, 1, 8, 8), 0.5), net(normal(1, 1, 8, 8, seed=1), 0.5)
+    assert (one - other).std() > 0.05 * one.std()
+
+
+def test_every_parameter_is_used():
+    net = awake(small(context=3, blocks=2))
+    net(normal(4, 1, 8, 8), torch.rand(4), normal(4, 3)).square().sum().backward()
+    idle = [name for name, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not idle
+
+
+def test_from_the_start_the_last_layer_learns_and_then_the_rest():
+    net = small()
+    sgd = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(3):
+        sgd.zero_grad()
+        (net(normal(4, 1, 8, 8), torch.rand(4)) - 1).square().mean().backward()
+        sgd.step()
+    assert all(p.grad.abs().max() > 0 for block in net.down for p in block.second.parameters())
+
+
+def test_adaptive_group_norm_is_its_formula():
+    norm, h, time, context = AdaptiveGroupNorm(8, 5, 3), normal(4, 8, 3, 3), normal(4, 5), normal(4, 3)
+    groups = h.reshape(4, 2, -1)  # four channels in each
+    wanted = (groups - groups.mean(2, keepdim=True)) / (groups.var(2, correction=0, keepdim=True) + 1e-5).sqrt()
+    t_s, t_b = norm.of_time(time)[:, :, None, None].split(8, 1)
+    s, b = norm.of_context(context)[:, :, None, None].split(8, 1)
+    wanted = (1 + s) * ((1 + t_s) * wanted.reshape(h.shape) + t_b) + b
+    torch.testing.assert_close(norm(h, time, context), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_is_that_of_pytorch_between_places():
+    ours, h = awake(Attention(8), scale=0.5), normal(2, 8, 3, 4)
+    theirs = nn.MultiheadAttention(8, 1, batch_first=True)
+    for mine, its in ((ours.look, (theirs.in_proj_weight, theirs.in_proj_bias)), (ours.leave, theirs.out_proj.parameters())):
+        for p, q in zip(mine.parameters(), its, strict=True):
+            q.data.copy_(p.data.reshape(q.shape))
+    places = ours.norm(h).flatten(2).mT
+    found = (h + theirs(places, places, places)[0].mT.reshape(h.shape)) / math.sqrt(2)
+    torch.testing.assert_close(ours(h), found, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("resize", "size"), [("", 4), ("up", 8), ("down", 2)])
+def test_a_block_starts_as_its_skip_and_keeps_the_variance_of_two_equal_branches(resize, size):
+    block, x = Block(8, 8, 5, resize=resize), normal(2, 8, 4, 4)
+    up, down = x.repeat_interleave(2, 2).repeat_interleave(2, 3), x.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+    plain = {"": x, "up": up, "down": down}
+    torch.testing.assert_close(block(x, normal(2, 5)), plain[resize] / math.sqrt(2))
+    assert awake(Block(8, 12, 5, resize=resize))(x, normal(2, 5)).shape == (2, 12, size, size)
+
+
+NET = small(context=3)
+X, T, C = torch.zeros(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda: UNet((1, 30, 30)), r"image must be \(c, h, w\), h and w divisible by 4 for 3 levels; got \(1, 30, 30\)"),
+        (lambda: UNet((28, 28)), r"image must be \(c, h, w\)"),
+        (lambda: UNet((1, 28, 28), width=30), "width must be divisible by 4; got 30"),
+        (lambda: UNet((1, 28, 28), multipliers=()), "multipliers must be positive"),
+        (lambda: UNet((1, 28, 28), blocks=0), "blocks must be at least 1"),
+        (lambda: UNet((1, 28, 28), attention=(16,)), r"attention must name levels 0 … 2; got \(16,\)"),
+        (lambda: NET(torch.zeros(2, 1, 8, 4), T, C), r"x must have shape \(n, 1, 8, 8\); got \(2, 1, 8, 4\)"),
+        (lambda: NET(X, torch.zeros(3), C), r"t must have shape \(2,\)"),
+        (lambda: NET(X, T), r"context must have shape \(2, 3\); got None"),
+        (lambda: NET(X, T, torch.zeros(2, 4)), r"context must have shape \(2, 3\); got \(2, 4\)"),
+    ],
+)
+def test_bad_input_is_named(call, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        call()
