@@ -23,6 +23,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gmcourse.diffusion.schedule import DiscreteDiffusion, bridge, convert
+from gmcourse.sampling.ode import same_shape
 from gmcourse.sampling.sampler import check_positive, normal_like
 
 Noise = Callable[[Tensor, Tensor], Tensor]  # x (n, *event_shape), t (n,) -> like x
@@ -98,9 +99,7 @@ class ChainSampler(ABC):
 
     def _predict(self, x: Tensor, t: int, now: float) -> tuple[Tensor, Tensor]:
         """x̂_0 and ε."""
-        eps = self.eps(x, torch.full((len(x),), t, device=x.device))
-        if eps.shape != x.shape:
-            raise ValueError(f"eps must return the shape of x, {tuple(x.shape)}; got {tuple(eps.shape)}")
+        eps = same_shape(self.eps(x, torch.full((len(x),), t, device=x.device)), x, "eps")
         alpha, sigma = now**0.5, (1 - now) ** 0.5
         x0 = convert(eps, x, alpha, sigma, "eps", "x0")
         if self.clip is None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from gmcourse.model import check_count
-from gmcourse.sampling.sampler import check_positive
+from gmcourse.sampling.sampler import beside, check_positive
 
 Kind = Literal["x0", "eps", "v", "score"]
 KINDS = get_args(Kind)
@@ -69,11 +69,6 @@ def check_betas(betas: Tensor) -> Tensor:
     if not ((betas > 0) & (betas < 1)).all():
         raise ValueError(f"betas must lie in (0, 1); got values from {betas.min():g} to {betas.max():g}")
     return betas
-
-
-def beside(t: Tensor, x: Tensor) -> Tensor:
-    """t of shape (n,) as (n, 1, …, 1), to be multiplied with x (n, *event_shape); a scalar stays as it is."""
-    return t if t.ndim == 0 else t.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def bridge(now, then):

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from gmcourse.diffusion.schedule import beside
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal
 from gmcourse.sampling.ode import same_shape
+from gmcourse.sampling.sampler import beside
 
 Score = Callable[[Tensor, Tensor], Tensor]  # x (n, *event_shape), t (n,) -> ∇ log p_t(x), shape of x
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from gmcourse.ebm.derivatives import trainable_score
 from gmcourse.ebm.energy import Energy
-from gmcourse.sampling.sampler import check_positive, rows
+from gmcourse.sampling.sampler import beside, check_positive, rows
 
 
 def denoising_score_matching(energy: Energy, x: Tensor, *, sigma: float) -> Tensor:
@@ -54,6 +54,6 @@ def multi_scale(
     if len(scales) == 0:
         raise ValueError("sigmas must hold at least one scale; got none")
     sigma = scales[torch.randint(len(scales), (len(x),), device=x.device)]
-    width, eps = sigma.reshape(-1, *[1] * (x.ndim - 1)), torch.randn_like(x)
+    width, eps = beside(sigma, x), torch.randn_like(x)
     s = trainable_score(lambda noisy: energy(noisy, sigma), x + width * eps)
     return weight(sigma) * 0.5 * rows(s + eps / width).square().sum(1)

@@ -20,6 +20,7 @@ from torch.distributions import Distribution
 from gmcourse import randomness
 from gmcourse.data.known import KnownDensity
 from gmcourse.model import GenerativeModel, check_count
+from gmcourse.sampling.sampler import beside
 
 Function = Callable[[Tensor], Tensor]
 Density = Distribution | GenerativeModel | Function
@@ -105,7 +106,7 @@ def _within_support(p: Distribution, x: Tensor) -> Tensor:
         return p.log_prob(x)
     if inside.all():
         return p.log_prob(x)
-    found = p.log_prob(torch.where(inside.reshape(-1, *[1] * (x.ndim - 1)), x, p.sample()))
+    found = p.log_prob(torch.where(beside(inside, x), x, p.sample()))
     return torch.where(inside, found, -math.inf)
 
 

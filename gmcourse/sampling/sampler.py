@@ -110,7 +110,7 @@ class Sampler(ABC):
         """The score as the chain feels it: at most `clip` long in every chain, then in the preconditioner's coordinates."""
         if self.clip is not None:
             length = torch.linalg.vector_norm(rows(score), dim=1).clamp(min=self.clip)
-            score = score * (self.clip / length).reshape(-1, *[1] * (score.ndim - 1))
+            score = score * beside(self.clip / length, score)
         return self.preconditioner.pull(score)
 
     def _finish(self, state: State) -> Tensor:
@@ -130,7 +130,7 @@ def metropolis(old: State, new: State, log_ratio: Tensor, generator: torch.Gener
     """
     u = torch.rand(log_ratio.shape, generator=generator, dtype=log_ratio.dtype, device=log_ratio.device)
     accepted = (u.log() < log_ratio) & new.energy.isfinite()
-    where = accepted.reshape(-1, *[1] * (new.x.ndim - 1))
+    where = beside(accepted, new.x)
     return State(
         torch.where(where, new.x, old.x),
         torch.where(where, new.drift, old.drift),
@@ -142,6 +142,11 @@ def metropolis(old: State, new: State, log_ratio: Tensor, generator: torch.Gener
 def rows(x: Tensor) -> Tensor:
     """Events as vectors: (n, *event_shape) -> (n, d)."""
     return x.reshape(len(x), -1)
+
+
+def beside(t: Tensor, x: Tensor) -> Tensor:
+    """t of shape (n,) as (n, 1, …, 1), to be multiplied with x (n, *event_shape); a scalar stays as it is."""
+    return t if t.ndim == 0 else t.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -9,13 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import flow_layers, flow_layers_f2, flow_layers_f3
+from problems import flow_layers, flow_layers_free, flow_layers_images
 
 import gmcourse.flows
 from gmcourse.flows.layer import Layer
 
-LAYERS = {**flow_layers.LAYERS, **flow_layers_f2.LAYERS, **flow_layers_f3.LAYERS}
-ELSEWHERE = {**flow_layers_f3.CONDITIONAL, **flow_layers_f3.STOCHASTIC}  # not plain bijections: tests of their own
+LAYERS = {**flow_layers.LAYERS, **flow_layers_free.LAYERS, **flow_layers_images.LAYERS}
+ELSEWHERE = {**flow_layers_images.CONDITIONAL, **flow_layers_images.STOCHASTIC}  # not plain bijections: tests of their own
 ON_AN_INTERVAL = {"logit"}
 every_layer = pytest.mark.parametrize("name", LAYERS)
 every_contextual = pytest.mark.parametrize("name", flow_layers.CONTEXTUAL)

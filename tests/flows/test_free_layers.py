@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from problems.flow_layers_f2 import LAYERS
+from problems.flow_layers_free import LAYERS
 
 every_layer = pytest.mark.parametrize("name", LAYERS)
 

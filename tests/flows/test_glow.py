@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from problems.flow_layers_f3 import CONDITIONAL
+from problems.flow_layers_images import CONDITIONAL
 from torch.distributions import Normal
 
 from gmcourse.data.images import load_images

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from problems.explorers import check_same_picture
 from torch import nn
 
 from gmcourse.data import toy2d
@@ -257,9 +258,4 @@ def test_only_continuous_flows_of_the_plane_have_trajectories(flow):
     (lambda: cnf_trajectories(untrained(ffjord, hidden=(8,), by=0.2)), {"passed": 0.36}),
 ])  # fmt: skip
 def test_the_same_values_give_the_same_picture(make, values):
-    torch.manual_seed(1)
-    first = make()
-    torch.manual_seed(2)
-    second = make()
-    second.picture()
-    assert first.picture(**values) == second.picture(**values) != first.picture()
+    check_same_picture(make, values)
