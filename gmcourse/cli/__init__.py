@@ -79,7 +79,9 @@ def train(
     ] = None,
     seed: Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for the results [runs/RECIPE].")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps [the best there is].")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", "--accelerator", help="cpu, cuda or mps [the best there is].")
+    ] = None,
 ) -> None:
     """Train a recipe.
 

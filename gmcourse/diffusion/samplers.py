@@ -13,6 +13,7 @@ and large steps best. s need not be t − 1: α and β are then those of the ste
 −σ times the score of the diffused data.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -97,42 +98,56 @@ class ChainSampler(ABC):
             raise ValueError(f"t and s must be whole numbers, {len(self.chain) - 1} ≥ t > s ≥ -1; got t = {t}, s = {s}")
         return self._alpha_bars[t], self._alpha_bars[s]
 
-    def _predict(self, x: Tensor, t: int, now: float) -> tuple[Tensor, Tensor]:
-        """x̂_0 and ε."""
-        eps = same_shape(self.eps(x, torch.full((len(x),), t, device=x.device)), x, "eps")
+    @torch.no_grad()
+    def denoise(self, x: Tensor, t: int) -> Tensor:
+        """x̂_0, what the sampler takes x_t (n, *event_shape) to be without its noise, thesis (2.58); clipped if asked."""
+        return self._predict(x, t, self._alpha_bars_at(t, -1)[0])[0]
+
+    def _predict(self, x: Tensor, t: int, now: float) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x̂_0, ε, both after clipping, and what else `eps` says: v, where variances are learned."""
+        found = self.eps(x, torch.full((len(x),), t, device=x.device))
+        eps, share = found if isinstance(found, tuple) else (found, None)
+        same_shape(eps, x, "eps")
         alpha, sigma = now**0.5, (1 - now) ** 0.5
         x0 = convert(eps, x, alpha, sigma, "eps", "x0")
         if self.clip is None:
-            return x0, eps
+            return x0, eps, share
         x0 = x0.clamp(-self.clip, self.clip)
-        return x0, convert(x0, x, alpha, sigma, "x0", "eps")
+        return x0, convert(x0, x, alpha, sigma, "x0", "eps"), share
 
 
 class Ancestral(ChainSampler):
-    """DDPM's sampler, x_s = μ̃(x_t, x̂_0) + σ z, thesis (2.62); `variance` small is σ² = β̃, large β (Ho et al. 2020)."""
+    """DDPM's sampler, x_s = μ̃(x_t, x̂_0) + σ z, thesis (2.62); `variance` small is σ² = β̃, large β (Ho et al. 2020).
+
+    With learned variance `eps` returns a pair, the noise and v, like x: log σ² = v log β + (1 − v) log β̃.
+    """
 
     def __init__(
         self,
         chain: DiscreteDiffusion,
         eps: Noise,
         *,
-        variance: Literal["small", "large"] = "small",
+        variance: Literal["small", "large", "learned"] = "small",
         clip: float | None = None,
     ):
         super().__init__(chain, eps, clip=clip)
-        if variance not in ("small", "large"):
-            raise ValueError(f"variance must be small or large; got {variance!r}")
+        if variance not in ("small", "large", "learned"):
+            raise ValueError(f"variance must be small, large or learned; got {variance!r}")
         self.variance = variance
 
     def step(self, x: Tensor, t: int, s: int, generator: torch.Generator | None = None) -> Tensor:
         """μ̃(x_t, x̂_0) + σ z."""
         now, then = self._alpha_bars_at(t, s)
-        x0, _ = self._predict(x, t, now)
+        x0, _, share = self._predict(x, t, now)
         of_x0, of_x, small = bridge(now, then)
         mean = of_x0 * x0 + of_x * x
         if s < 0:
             return mean
-        variance = small if self.variance == "small" else 1 - now / then
+        large = 1 - now / then
+        if self.variance == "learned":
+            variance = (share * math.log(large) + (1 - share) * math.log(small)).exp()
+        else:
+            variance = small if self.variance == "small" else large
         return mean + variance**0.5 * normal_like(x, generator)
 
 
@@ -152,7 +167,7 @@ class DDIM(ChainSampler):
     def step(self, x: Tensor, t: int, s: int, generator: torch.Generator | None = None) -> Tensor:
         """√ᾱ_s x̂_0 + √(1 − ᾱ_s − σ²) ε + σ z."""
         now, then = self._alpha_bars_at(t, s)
-        x0, eps = self._predict(x, t, now)
+        x0, eps, _ = self._predict(x, t, now)
         variance = self.eta**2 * bridge(now, then)[2]
         mean = then**0.5 * x0 + (1 - then - variance) ** 0.5 * eps
         return mean + variance**0.5 * normal_like(x, generator) if variance > 0 else mean

@@ -26,7 +26,7 @@ class UNet(nn.Module):
     """x (n, c, h, w), t (n,) -> (n, outputs, h, w).
 
     Args:
-        image: shape (c, h, w), h and w divisible by 2 once for every level but the first.
+        image: shape (c, h, w), h and w divisible by `patch` and by 2 once for every level but the first.
         outputs: channels of the output; those of the image unless given.
         width: channels of the first level, divisible by 4.
         multipliers: channels of each level, as multiples of `width`; the size is halved from one to the next.
@@ -35,6 +35,10 @@ class UNet(nn.Module):
         context: length of ζ; 0 for none.
         time: embedding of t (n,) -> (n, time.outputs); `SinusoidalTime(128)` unless given, for times of either kind.
         dropout: within the blocks.
+        patch: 2 lays each 2 × 2 pixels into channels at the door and out again at the end: a quarter of the work on the
+            first level, for as many channels (Hoogeboom et al. 2023). 1 leaves the image as it is.
+        fir: sizes change through the filter [1, 3, 3, 1] instead of by means of four pixels and by copies: what is too
+            fine for the smaller size fades instead of coming back as something else (as NCSN++ has it).
 
     >>> UNet((1, 28, 28))(torch.zeros(2, 1, 28, 28), torch.rand(2)).shape
     torch.Size([2, 1, 28, 28])
@@ -52,18 +56,20 @@ class UNet(nn.Module):
         context: int = 0,
         time: nn.Module | None = None,
         dropout: float = 0.0,
+        patch: int = 1,
+        fir: bool = False,
     ):
         super().__init__()
-        _check(image, width, multipliers, blocks, attention)
-        self.image, self.context = tuple(image), context
+        _check(image, width, multipliers, blocks, attention, patch)
+        self.image, self.context, self.patch = tuple(image), context, patch
         time = time or SinusoidalTime(128)
         vector = 4 * width
         self.time = nn.Sequential(time, nn.Linear(time.outputs, vector), nn.SiLU(), nn.Linear(vector, vector), nn.SiLU())
 
         def block(before, after, resize="", attend=False):
-            return Block(before, after, vector, context, resize=resize, attend=attend, dropout=dropout)
+            return Block(before, after, vector, context, resize=resize, attend=attend, dropout=dropout, fir=fir)
 
-        self.enter = nn.Conv2d(image[0], width, 3, padding=1)
+        self.enter = nn.Conv2d(image[0] * patch**2, width, 3, padding=1)
         self.down, self.up, channels, kept = nn.ModuleList(), nn.ModuleList(), width, [width]
         for level, multiplier in enumerate(multipliers):
             for _ in range(blocks):
@@ -80,7 +86,8 @@ class UNet(nn.Module):
             if level > 0:
                 channels = multipliers[level - 1] * width  # already here: few channels where the map is large
                 self.up.append(block(multiplier * width, channels, "up"))
-        last = zeroed(nn.Conv2d(channels, image[0] if outputs is None else outputs, 3, padding=1))
+        outputs = image[0] if outputs is None else outputs
+        last = zeroed(nn.Conv2d(channels, outputs * patch**2, 3, padding=1))
         self.leave = nn.Sequential(nn.GroupNorm(_groups(channels), channels), nn.SiLU(), last)
 
     def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
@@ -88,7 +95,7 @@ class UNet(nn.Module):
         if x.shape[1:] != self.image:
             raise ValueError(f"x must have shape ({', '.join(map(str, ('n', *self.image)))}); got {tuple(x.shape)}")
         vectors = [self.time(times_for(t, x)), *check_context(context, x, self.context)]
-        h = self.enter(x)
+        h = self.enter(F.pixel_unshuffle(x, self.patch))
         kept = [h]
         for block in self.down:
             kept.append(h := block(h, *vectors))
@@ -96,7 +103,7 @@ class UNet(nn.Module):
             h = block(h, *vectors)
         for block in self.up:
             h = block(h if block.resize else torch.cat([h, kept.pop()], 1), *vectors)
-        return self.leave(h)
+        return F.pixel_shuffle(self.leave(h), self.patch)
 
 
 class Block(nn.Module):
@@ -106,13 +113,23 @@ class Block(nn.Module):
         before, after: channels.
         vector, context: lengths of the time's embedding and of ζ.
         resize: "up" doubles the size, "down" halves it, before the first convolution; "" keeps it.
+        fir: resize through [1, 3, 3, 1].
     """
 
     def __init__(
-        self, before: int, after: int, vector: int, context: int = 0, *, resize: str = "", attend: bool = False, dropout=0.0
+        self,
+        before: int,
+        after: int,
+        vector: int,
+        context: int = 0,
+        *,
+        resize: str = "",
+        attend: bool = False,
+        dropout: float = 0.0,
+        fir: bool = False,
     ):
         super().__init__()
-        self.resize = resize
+        self.resize, self.fir = resize, fir
         self.norms = nn.ModuleList([AdaptiveGroupNorm(c, vector, context) for c in (before, after)])
         self.first = nn.Conv2d(before, after, 3, padding=1)
         self.dropout = nn.Dropout(dropout)
@@ -122,9 +139,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
         """x (n, before, h, w), time (n, vector), context (n, context) -> (n, after, h', w')."""
-        h = self.first(_resized(F.silu(self.norms[0](x, time, context)), self.resize))
+        h = self.first(resized(F.silu(self.norms[0](x, time, context)), self.resize, self.fir))
         h = self.second(self.dropout(F.silu(self.norms[1](h, time, context))))
-        return self.attention((self.skip(_resized(x, self.resize)) + h) * 0.5**0.5)
+        return self.attention((self.skip(resized(x, self.resize, self.fir)) + h) * 0.5**0.5)
 
 
 class AdaptiveGroupNorm(nn.Module):
@@ -161,10 +178,18 @@ class Attention(nn.Module):
         return (x + self.leave(found.mT.unflatten(2, x.shape[2:]))) * 0.5**0.5
 
 
-def _resized(x: Tensor, resize: str) -> Tensor:
-    if resize == "up":
-        return F.interpolate(x, scale_factor=2)
-    return F.avg_pool2d(x, 2) if resize == "down" else x
+def resized(x: Tensor, resize: str, fir: bool = False) -> Tensor:
+    """x (n, c, h, w) at twice the size ("up"), at half of it ("down"), or as it is ("").
+
+    With `fir` both go through [1, 3, 3, 1] in either direction, which is what bilinear interpolation does at these factors,
+    with antialiasing on the way down; at the border the weights of pixels that are not there go to those that are.
+    """
+    if not resize:
+        return x
+    if fir:
+        down = resize == "down"
+        return F.interpolate(x, scale_factor=0.5 if down else 2.0, mode="bilinear", antialias=down)
+    return F.interpolate(x, scale_factor=2) if resize == "up" else F.avg_pool2d(x, 2)
 
 
 def _groups(channels: int) -> int:
@@ -172,7 +197,9 @@ def _groups(channels: int) -> int:
     return max(g for g in (32, 16, 8, 4, 2, 1) if channels % (4 * g) == 0)
 
 
-def _check(image: Sequence[int], width: int, multipliers: Sequence[int], blocks: int, attention: Sequence[int]) -> None:
+def _check(
+    image: Sequence[int], width: int, multipliers: Sequence[int], blocks: int, attention: Sequence[int], patch: int
+) -> None:
     levels = len(multipliers)
     if levels == 0 or min(multipliers) < 1:
         raise ValueError(f"multipliers must be positive, one for each level; got {tuple(multipliers)}")
@@ -182,6 +209,9 @@ def _check(image: Sequence[int], width: int, multipliers: Sequence[int], blocks:
         raise ValueError(f"blocks must be at least 1; got {blocks}")
     if not set(attention) <= set(range(levels)):
         raise ValueError(f"attention must name levels 0 … {levels - 1}; got {tuple(attention)}")
-    if len(image) != 3 or any(side % 2 ** (levels - 1) for side in image[1:]):
-        wanted = f"(c, h, w), h and w divisible by {2 ** (levels - 1)} for {levels} levels"
+    if patch < 1:
+        raise ValueError(f"patch must be at least 1; got {patch}")
+    whole = patch * 2 ** (levels - 1)
+    if len(image) != 3 or any(side % whole for side in image[1:]):
+        wanted = f"(c, h, w), h and w divisible by {whole} for {levels} levels and patch = {patch}"
         raise ValueError(f"image must be {wanted}; got {tuple(image)}")

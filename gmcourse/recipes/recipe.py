@@ -63,7 +63,11 @@ class Recipe:
             "source": self.source,
             "seed": seed,
             "data": self.data,
-            "training": {"steps": history.steps, "seconds": round(history.seconds, 1)},
+            "training": {
+                "steps": history.steps,
+                "seconds": round(history.seconds, 1),
+                "samples_per_second": round(history.steps * self.fit.get("batch_size", 256) / max(history.seconds, 1e-3), 1),
+            },
             "metrics": {key: round(value, 3) for key, value in self.evaluate(model).items()},
             "parameters": sum(p.numel() for p in model.parameters()),
         }

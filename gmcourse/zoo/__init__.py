@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from gmcourse import checkpoint, recipes
-from gmcourse.classifier import Classifier
 from gmcourse.model import Trainable
+from gmcourse.recipes.judged import WEIGHTS, feature_net
 
-WEIGHTS = Path(__file__).parent / "weights"
+__all__ = ["NAMES", "WEIGHTS", "card", "feature_net", "load", "save"]
 NAMES = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))
 
 
@@ -25,20 +25,6 @@ def load(name: str, device: str | torch.device = "cpu") -> Trainable:
     model = recipes.get(card(name)["recipe"]).build()
     checkpoint.load(_path(name), model)
     return model.to(device).eval()
-
-
-def feature_net(name: str) -> Classifier:
-    """The classifier of an image set whose features serve the metrics on samples; its test accuracy is on its card.
-
-    Raises ValueError for a set that has none.
-
-    >>> feature_net("mnist").width
-    32
-    """
-    known = {zoo_name.removeprefix("features_"): zoo_name for zoo_name in NAMES if zoo_name.startswith("features_")}
-    if name not in known:
-        raise ValueError(f"name must be one of {', '.join(known)}; got {name!r}. Any net to features will do as well")
-    return load(known[name])
 
 
 def card(name: str) -> dict:

@@ -1,6 +1,7 @@
 """What a reader does, in a real browser: open a notebook, run it, move a slider by keyboard, see the picture follow.
 
-The notebooks are small ones made here and every chapter in `notebooks/` that shows an explorer, in temporary copies.
+The notebooks are small ones made here and every chapter in `notebooks/` that shows an explorer, in temporary copies that
+end with the first of them: the rest of the chapter is run by nbval, in tests/notebooks.
 """
 
 import base64
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gmcourse.viz.explorers import EXPLORERS
 from gmcourse.viz.explorers.landscape import mixture_landscape
 
 pytestmark = pytest.mark.browser
@@ -42,13 +44,21 @@ def notebook(*sources: str, outputs: list | None = None) -> dict:
 def chapters() -> list[Path]:
     """The course's notebooks that show an explorer."""
     folder = Path(__file__).parents[2] / "notebooks"
-    found = []
-    for path in sorted(folder.glob("*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-        if re.search(r"\bexplorers\b|\bExplorer\(", code):
-            found.append(path)
-    return found
+    return [path for path in sorted(folder.glob("*.ipynb")) if any(map(shows_explorer, read(path)["cells"]))]
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def shows_explorer(cell: dict) -> bool:
+    return cell["cell_type"] == "code" and bool(re.search(rf"\b({'|'.join(EXPLORERS)}|Explorer)\(", "".join(cell["source"])))
+
+
+def up_to_first_explorer(path: Path) -> dict:
+    chapter = read(path)
+    first = next(k for k, cell in enumerate(chapter["cells"]) if shows_explorer(cell))
+    return chapter | {"cells": chapter["cells"][: first + 1]}
 
 
 def open_notebook(page, link: str) -> None:
@@ -138,7 +148,7 @@ def test_a_slider_moves_the_picture(lab, page, screenshots):
 
 @pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
 def test_a_chapter_runs_and_its_first_slider_moves_the_picture(lab, page, screenshots, path):
-    open_notebook(page, lab.add(path.name, json.loads(path.read_text(encoding="utf-8"))))
+    open_notebook(page, lab.add(path.name, up_to_first_explorer(path)))
     run_all(page)
     output, handle, picture = explorer_in(page)
     output.scroll_into_view_if_needed()

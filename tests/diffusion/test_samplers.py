@@ -229,7 +229,7 @@ CHAIN, X = DiscreteDiffusion(vp_betas(4)), torch.zeros(3, 2)
     [
         (lambda: DDIM(CHAIN, some_net, eta=1.5), r"eta must lie in \[0, 1\]; got 1.5"),
         (lambda: DDIM(CHAIN, some_net, clip=0.0), "clip must be positive"),
-        (lambda: Ancestral(CHAIN, some_net, variance="learned"), "variance must be small or large; got 'learned'"),
+        (lambda: Ancestral(CHAIN, some_net, variance="tiny"), "variance must be small, large or learned; got 'tiny'"),
         (lambda: Ancestral(CHAIN, some_net).step(X, 4, 3), "3 ≥ t > s ≥ -1; got t = 4, s = 3"),
         (lambda: DDIM(CHAIN, some_net).step(X, 1, 1), "got t = 1, s = 1"),
         (lambda: DDIM(CHAIN, some_net).step(X, 1, -2), "got t = 1, s = -2"),

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gmcourse.nets.embedding import FourierTime
-from gmcourse.nets.unet import AdaptiveGroupNorm, Attention, Block, UNet
+from gmcourse.nets.unet import AdaptiveGroupNorm, Attention, Block, UNet, resized
 
 
 def small(**options):
@@ -33,6 +33,7 @@ def awake(net, seed=0, scale=0.2):
         ((3, 8, 8), {"width": 12, "multipliers": (1, 2, 3), "blocks": 2, "attention": (0, 2), "outputs": 6}),
         ((2, 6, 6), {"width": 4, "multipliers": (1,), "attention": ()}),
         ((1, 8, 8), {"width": 8, "multipliers": (2, 1), "context": 5, "dropout": 0.1}),
+        ((3, 8, 12), {"width": 8, "multipliers": (1, 2), "patch": 2, "outputs": 6}),
     ],
 )
 def test_shapes_and_that_the_output_starts_at_zero(image, options):
@@ -49,15 +50,27 @@ def test_nets_for_small_images_have_a_third_of_a_million_to_three_million_parame
         assert 0.3e6 < sum(p.numel() for p in UNet(image, width=width).parameters()) < 3e6
 
 
+@pytest.mark.parametrize("patch", [1, 2])
 @pytest.mark.parametrize("t", [torch.tensor([0.1, 0.9]), torch.tensor([1, 900])])
-def test_every_image_has_its_own_time_and_context_and_no_other(t):
-    net = awake(UNet((1, 8, 8), width=8, multipliers=(1, 2), context=3))
+def test_every_image_has_its_own_time_and_context_and_no_other(t, patch):
+    net = awake(UNet((1, 8, 8), width=8, multipliers=(1, 2), context=3, patch=patch))
     x, c = normal(2, 1, 8, 8), normal(2, 3, seed=1)
     together = net(x, t, c)
     alone = torch.cat([net(x[i : i + 1], t[i : i + 1], c[i : i + 1]) for i in range(2)])
     assert torch.allclose(together, alone, rtol=1e-3, atol=1e-3 * together.std().item())
     for other in (net(x, t.flip(0), c), net(x, t, c.flip(0))):
         assert (together - other).std() > 0.05 * together.std()
+
+
+def test_with_patches_it_is_the_net_of_the_patches_as_channels():
+    """Pixel (2i + a, 2j + b) is channel 2a + b at place (i, j), on the way in and on the way out."""
+    patched = awake(UNet((1, 8, 8), width=8, multipliers=(1, 2), outputs=2, patch=2, time=FourierTime(8)))
+    plain = UNet((4, 4, 4), width=8, multipliers=(1, 2), outputs=8, time=FourierTime(8))
+    plain.load_state_dict(patched.state_dict())
+    x, t = normal(3, 1, 8, 8), torch.rand(3)
+    found = plain(x.reshape(3, 4, 2, 4, 2).permute(0, 2, 4, 1, 3).reshape(3, 4, 4, 4), t)
+    wanted = found.reshape(3, 2, 2, 2, 4, 4).permute(0, 1, 4, 2, 5, 3).reshape(3, 2, 8, 8)
+    torch.testing.assert_close(patched(x, t), wanted)
 
 
 def test_every_pixel_is_seen_from_every_place():
@@ -121,6 +134,61 @@ def test_a_block_starts_as_its_skip_and_keeps_the_variance_of_two_equal_branches
     assert awake(Block(8, 12, 5, resize=resize))(x, normal(2, 5)).shape == (2, 12, size, size)
 
 
+BINOMIAL = torch.tensor([1.0, 3.0, 3.0, 1.0], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("resize", ["up", "down"])
+def test_fir_is_the_binomial_filter_between_two_sizes(resize):
+    """Away from the border: zeros between the pixels, then the filter, or the filter, then every second pixel."""
+    x, kernel = normal(2, 3, 8, 10).double(), (BINOMIAL[:, None] * BINOMIAL)[None, None] / 64
+    flat = x.reshape(6, 1, 8, 10)
+    if resize == "up":
+        wanted = nn.functional.conv_transpose2d(flat, 4 * kernel, stride=2, padding=1)
+    else:
+        wanted = nn.functional.conv2d(flat, kernel, stride=2, padding=1)
+    found = resized(x, resize, fir=True)
+    torch.testing.assert_close(found[:, :, 1:-1, 1:-1], wanted.reshape(found.shape)[:, :, 1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("resize", ["up", "down"])
+def test_fir_leaves_a_constant_image_constant_and_a_slope_a_slope(resize):
+    constant, size = torch.full((1, 2, 8, 8), 0.7), {"up": 16, "down": 4}[resize]
+    torch.testing.assert_close(resized(constant, resize, fir=True), torch.full((1, 2, size, size), 0.7))
+    ramp = torch.arange(8.0).expand(1, 1, 8, 8)
+    steps = resized(ramp, resize, fir=True)[0, 0, 0, 1:-1].diff()
+    torch.testing.assert_close(steps, torch.full_like(steps, 8 / size))
+
+
+@pytest.mark.parametrize("frequency", [0.25, 0.3, 0.4, 0.5])
+def test_fir_damps_the_waves_that_the_small_image_cannot_hold(frequency):
+    """|H| = cos³(πf) against the mean's cos(πf): at f = ½, the checkerboard's, nothing is left; at ¼ .35 against .71."""
+    wave = torch.polar(torch.ones(64, dtype=torch.float64), 2 * math.pi * frequency * torch.arange(64.0).double())
+    image = torch.stack([wave.real, wave.imag])[None, :, None, :].expand(1, 2, 4, 64)
+
+    def gain(fir):
+        return resized(image, "down", fir)[0, :, 0, 2:-2].square().sum(0).sqrt()
+
+    response = math.cos(math.pi * frequency)
+    for fir, wanted in ((True, response**3), (False, response)):
+        torch.testing.assert_close(gain(fir), torch.full((28,), wanted, dtype=torch.float64))
+
+
+def test_on_the_way_up_fir_shows_no_blocks():
+    """Copies of pixels have edges at every second place; up and down again gives back what is smooth."""
+    x = torch.cos(torch.arange(32.0) * 2 * math.pi / 32).expand(1, 1, 32, 32)
+    copies, smooth = (resized(x, "up", fir)[0, 0, 0].diff() for fir in (False, True))
+    assert (copies[::2] == 0).all() and (smooth[4:28] < 0).all()
+    assert (resized(resized(x, "down", True), "up", True) - x)[..., 2:-2].abs().max() < 0.04
+
+
+def test_a_net_with_fir_has_the_same_parameters_and_other_values():
+    plain, fir = (awake(small(fir=fir)) for fir in (False, True))
+    fir.load_state_dict(plain.state_dict())
+    x, t = normal(2, 1, 8, 8), torch.rand(2)
+    assert fir(x, t).shape == x.shape and (fir(x, t) - plain(x, t)).std() > 0.01 * plain(x, t).std()
+    assert all(block.fir for block in [*fir.down, *fir.bottom, *fir.up])
+
+
 NET = small(context=3)
 X, T, C = torch.zeros(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, 3)
 
@@ -128,8 +196,10 @@ X, T, C = torch.zeros(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, 3)
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda: UNet((1, 30, 30)), r"image must be \(c, h, w\), h and w divisible by 4 for 3 levels; got \(1, 30, 30\)"),
+        (lambda: UNet((1, 30, 30)), r"image must be \(c, h, w\), h and w divisible by 4 for 3 levels and patch = 1"),
         (lambda: UNet((28, 28)), r"image must be \(c, h, w\)"),
+        (lambda: UNet((1, 28, 28), patch=2), r"divisible by 8 for 3 levels and patch = 2; got \(1, 28, 28\)"),
+        (lambda: UNet((1, 28, 28), patch=0), "patch must be at least 1; got 0"),
         (lambda: UNet((1, 28, 28), width=30), "width must be divisible by 4; got 30"),
         (lambda: UNet((1, 28, 28), multipliers=()), "multipliers must be positive"),
         (lambda: UNet((1, 28, 28), blocks=0), "blocks must be at least 1"),

@@ -6,11 +6,15 @@ from gmcourse.viz.explorers.ebm_concepts import compose_concepts
 from gmcourse.viz.explorers.ebm_denoising import dsm_sigma
 from gmcourse.viz.explorers.ebm_landscape import ebm_landscape
 from gmcourse.viz.explorers.families import five_families
+from gmcourse.viz.explorers.film import diffusion_film
 from gmcourse.viz.explorers.flow_layers import flow_layers
 from gmcourse.viz.explorers.flow_playground import flow_playground
 from gmcourse.viz.explorers.flow_trajectories import cnf_trajectories
 from gmcourse.viz.explorers.landscape import mixture_landscape
 from gmcourse.viz.explorers.langevin import langevin_particles
+from gmcourse.viz.explorers.phase_space import cld_phase_space
+from gmcourse.viz.explorers.race import sampler_race
+from gmcourse.viz.explorers.schedules import schedule_designer
 from gmcourse.viz.explorers.vae import beta_traversal, prior_hole
 
 GENERAL = (five_families, mixture_landscape)
@@ -18,4 +22,5 @@ CHAPTER1 = (divergence_fit, noise_contrastive, langevin_particles)
 CHAPTER2 = (beta_traversal, prior_hole)
 CHAPTER3 = (flow_layers, flow_playground, cnf_trajectories)
 CHAPTER4 = (ebm_landscape, dsm_sigma, compose_concepts)
-EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3 + CHAPTER4}
+CHAPTER5 = (diffusion_film, schedule_designer, sampler_race, cld_phase_space)
+EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3 + CHAPTER4 + CHAPTER5}

@@ -1,0 +1,192 @@
+r"""A score model on critically damped Langevin diffusion: it learns the score of the velocity only (Dockhorn et al. 2021).
+
+    loss      λ(t) ‖s_θ(u_t, t) + ℓ_t ε_v‖²,  u_t = mean(x_0) + L (ε_x, ε_v)                    slides (35)
+    score     s_θ(u, t) = −v/Σ_vv − ℓ_t net(u, t)                                              mixed score
+    λ         ℓ^{−2}, "simple": all times count alike;  Γβ, "likelihood": its mean over t in [0, 1] bounds KL(p_0 ‖ model)
+
+(u_t given x_0: hybrid score matching; a net that says 0 has velocities that know nothing of x.) Samples come from
+u ~ N(0, I) × N(0, M I) by a sampler down to t_min. What noise is then left in x is nearly all explained by v, so with the
+mean (m_x, m_v) x_0 and the covariance Σ of u there,
+
+    x̂ = (x − r v)/k,   r = Σ_xv/Σ_vv,  k = m_x − r m_v:      the mean of x̂ is x_0, its noise, |Σ|/(Σ_vv k²), is tiny
+
+The map of (x, v) to (x̂, v) is linear, so the probability flow gives the density of (x̂, v), and
+
+    log p(x̂) ≥ E_{v ~ q}[log p(x̂, v) − log q(v)],        q = N(m_v x̂, Σ_vv I)
+
+nearly an equality if the score is right, since then v is noise of that law whatever x̂ is.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from gmcourse.diffusion.cld import CLD, check_pairs
+from gmcourse.diffusion.cld_samplers import SSCS, CLDEuler, CLDFlow, CLDSampler
+from gmcourse.diffusion.samplers import run
+from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
+from gmcourse.sampling.ode import odeint
+from gmcourse.sampling.sampler import beside, normal_like, rows
+
+SAMPLERS = {"em": CLDEuler, "sscs": SSCS, "sscs2": partial(SSCS, order=2), "flow": CLDFlow}
+
+
+class CLDModel(GenerativeModel):
+    """A net that sees positions and velocities, and the diffusion that it turns back.
+
+    Args:
+        net: u, t (n,) -> what s_θ is made of. It sees x and v joined along the first dimension of the event: (n, 2d) for
+            points, (n, 2c, h, w) for images. It returns (n, *event_shape), or what it got, whose second half counts.
+        cld: the forward process.
+        steps: of a sample; times are t_min + (1 − t_min)(k/steps)², close together near the data.
+        sampler: "em" Euler–Maruyama, "sscs" (order 1), "sscs2" (order 2) or "flow", the probability flow by Heun's rule.
+        weighting: λ, "simple" or "likelihood".
+        t_min: the first time that training and samplers see.
+
+    >>> from gmcourse.nets.denoiser import Denoiser
+    >>> CLDModel(Denoiser(4), CLD(), event_shape=(2,), steps=50).sample(3).shape
+    torch.Size([3, 2])
+    """
+
+    likelihood = Likelihood.LOWER_BOUND
+
+    def __init__(
+        self,
+        net: nn.Module,
+        cld: CLD,
+        *,
+        event_shape: Sequence[int],
+        steps: int = 100,
+        sampler: Literal["em", "sscs", "sscs2", "flow"] = "sscs2",
+        weighting: Literal["simple", "likelihood"] = "simple",
+        t_min: float = 1e-3,
+    ):
+        super().__init__(event_shape)
+        for name, value, known in (("sampler", sampler, SAMPLERS), ("weighting", weighting, ("simple", "likelihood"))):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
+        if not 0 < t_min < 1:
+            raise ValueError(f"t_min must lie in (0, 1); got {t_min}")
+        self.net, self.cld, self.weighting, self.t_min = net, cld, weighting, float(t_min)
+        self.steps, self.sampler = check_count(steps, "steps"), sampler
+        self.prior = cld.prior(self.event_shape)
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations of the net for a sample."""
+        return self.steps * self.sampler_of().evaluations
+
+    def sampler_of(self) -> CLDSampler:
+        """The sampler, with the model's score."""
+        return SAMPLERS[self.sampler](self.cld, self.score_v)
+
+    def score_v(self, u: Tensor, t: Tensor) -> Tensor:
+        """s_θ(u, t) ≈ ∇_v log p_t(u) for u (n, 2, *event_shape), t (n,) or (): shape (n, *event_shape)."""
+        vv, ell = self._scales(u, t)
+        return -u[:, 1] / vv - ell * self._net(u, t)
+
+    def loss(self, x: Tensor) -> Tensor:
+        """λ(t) ‖s_θ + ℓ ε_v‖² summed over dimensions, (n,), with times spread evenly over [t_min, 1]; slides (35)."""
+        n = len(self.check_batch(x))
+        share = (torch.arange(n, dtype=x.dtype, device=x.device) + torch.rand(n, dtype=x.dtype, device=x.device)) / n
+        t = self.t_min + (1 - self.t_min) * share
+        eps = torch.randn(n, 2, *x.shape[1:], dtype=x.dtype, device=x.device)
+        u, target = self.perturb(x, t, eps), eps[:, 1]
+        vv, ell = self._scales(u, t)
+        found = rows(target - u[:, 1] / (ell * vv) - self._net(u, t)).square().sum(1)
+        if self.weighting == "simple":
+            return found
+        return self.cld.gamma * self.cld.rate(t) * ell.flatten().square() * found
+
+    def perturb(self, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """u_t = mean(x) + L ε for x (n, *event_shape), t (n,), ε (n, 2, *event_shape): shape of ε."""
+        to_x, to_v = (beside(part, x) for part in self.cld.mean_matrix(t)[:, :, 0].unbind(1))
+        a, b, c = (beside(part, x) for part in self.cld.covariance(t).factor())
+        return torch.stack([to_x * x + a * eps[:, 0], to_v * x + b * eps[:, 0] + c * eps[:, 1]], 1)
+
+    def times(self) -> list[float]:
+        """The times a sampler visits, from 1 to t_min."""
+        return [self.t_min + (1 - self.t_min) * (k / self.steps) ** 2 for k in range(self.steps, -1, -1)]
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None, progress: bool = False) -> Tensor:
+        """Draw (n, *event_shape) in `nfe` evaluations."""
+        u = self.prior.sample(check_count(n), generator=generator)
+        x, v = run(self.sampler_of().step, u, self.times(), generator=generator, progress=progress).unbind(1)
+        r, k, *_ = self._landing()
+        return (x - r * v) / k
+
+    @torch.no_grad()
+    def log_prob(
+        self,
+        x: Tensor,
+        *,
+        draws: int = 1,
+        trace: Literal["exact", "hutchinson"] = "exact",
+        method: str = "rk4",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """A lower bound on log p(x) in nats, (n,), of the samples that the probability flow gives; mean over draws of v.
+
+        Args:
+            draws: velocities for each x, side by side.
+            trace: of ∂s/∂v, by d gradients, or by one random direction of ±1 for the whole way, unbiased.
+            method: of `odeint`, on the sampler's times; "dopri5" chooses its own.
+        """
+        if trace not in ("exact", "hutchinson"):
+            raise ValueError(f"trace must be exact or hutchinson; got {trace!r}")
+        x = self.check_batch(x).repeat_interleave(check_count(draws, "draws"), 0)
+        r, k, m_v, width = self._landing()
+        eps = normal_like(x, generator)
+        v = m_v * x + width * eps
+        log_q = StandardNormal(self.event_shape).log_prob(eps) - self.event_shape.numel() * math.log(width * k)
+        u = torch.stack([k * x + r * v, v], 1)
+        return (self._flow_log_prob(u, trace, method, generator) - log_q).reshape(-1, draws).mean(1)
+
+    def _flow_log_prob(self, u: Tensor, trace: str, method: str, generator: torch.Generator | None) -> Tensor:
+        """log p(u) at t_min, (n,): the prior's at the end of the flow, and the divergence along it, −Γβ (d/M + tr ∂s/∂v)."""
+        shape, gamma = u.shape, self.cld.gamma
+        d = self.event_shape.numel()
+        if trace == "exact":  # directions (k, n, *event_shape) whose slopes make up the trace
+            ways = torch.eye(d, dtype=u.dtype, device=u.device).reshape(d, 1, *self.event_shape).expand(d, *u[:, 1].shape)
+        else:
+            ways = torch.empty_like(u[:, 1])[None].bernoulli_(generator=generator) * 2 - 1
+
+        def field(t: Tensor, state: Tensor) -> Tensor:
+            x, v = state[:, :-1].reshape(shape).unbind(1)
+            with torch.enable_grad():
+                v = v.detach().requires_grad_()
+                s = self.score_v(torch.stack([x, v], 1), t.expand(len(v)))
+            (pulled,) = torch.autograd.grad(s, v, ways, is_grads_batched=True)
+            slopes = (ways * pulled).reshape(len(ways), len(v), d).sum((0, 2))
+            divergence = -gamma * self.cld.rate(t) * (self.cld.mass_inverse * d + slopes)
+            moved = self.cld.probability_flow(lambda u, t: s.detach())(torch.stack([x, v.detach()], 1), t)
+            return torch.cat([rows(moved), divergence[:, None]], 1)
+
+        start = torch.cat([rows(u), u.new_zeros(len(u), 1)], 1)
+        times = self.times()[::-1]
+        end = odeint(field, start, (times[0], times[-1]) if method == "dopri5" else times, method=method).end
+        return self.prior.log_prob(end[:, :-1].reshape(shape)) + end[:, -1]
+
+    def _landing(self) -> tuple[float, float, float, float]:
+        """r, k, m_v and √Σ_vv at t_min."""
+        t = torch.tensor(self.t_min, dtype=torch.float64)
+        (m_x, m_v), (_, xv, vv) = self.cld.mean_matrix(t)[:, 0].tolist(), (float(part) for part in self.cld.covariance(t))
+        return xv / vv, m_x - xv / vv * m_v, m_v, vv**0.5
+
+    def _scales(self, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ_vv and ℓ of u_t given x_0, beside x."""
+        found = self.cld.covariance(t)
+        return beside(found.vv.to(u), u[:, 1]), beside((1 / found.factor()[2]).to(u), u[:, 1])
+
+    def _net(self, u: Tensor, t: Tensor) -> Tensor:
+        joined = check_pairs(u).flatten(1, 2) if self.event_shape else u
+        y = self.net(joined, t.expand(len(u)))
+        if y.shape == joined.shape:
+            return y.chunk(2, 1)[1].reshape(u[:, 1].shape)
+        if y.shape != u[:, 1].shape:
+            raise ValueError(f"net must return shape {tuple(u[:, 1].shape)} or {tuple(joined.shape)}; got {tuple(y.shape)}")
+        return y

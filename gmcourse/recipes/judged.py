@@ -1,0 +1,64 @@
+"""How samples of images are judged: by the features of the course's own classifiers, which lie in the zoo."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from gmcourse import checkpoint
+from gmcourse.classifier import Classifier
+from gmcourse.data.images import load_images
+from gmcourse.diffusion.ddpm import DDPM
+from gmcourse.metrics.samples import frechet_distance
+from gmcourse.model import evaluating
+from gmcourse.recipes import features
+from gmcourse.recipes.measures import Numbers
+
+WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
+NETS = {recipe.data: recipe for recipe in features.RECIPES}
+
+
+def feature_net(name: str) -> Classifier:
+    """The classifier of an image set whose features serve the metrics on samples; its test accuracy is on its card.
+
+    Raises ValueError for a set that has none.
+
+    >>> feature_net("mnist").width
+    32
+    """
+    if name not in NETS:
+        raise ValueError(f"name must be one of {', '.join(sorted(NETS))}; got {name!r}. Any net to features will do as well")
+    model = NETS[name].build()
+    checkpoint.load(WEIGHTS / f"{NETS[name].name}.safetensors", model)
+    return model.eval()
+
+
+def noise_error(model: DDPM, pairs: tuple[Tensor, Tensor]) -> float:
+    """Mean of (ε − ε_θ)², per dimension, over the first 500 test images and all times, evenly."""
+    x, y = (part[:500].to(model.log_small.device) for part in pairs)
+    t = torch.arange(len(x), device=x.device) * len(model.chain) // len(x)
+    eps = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    with evaluating(model):
+        found = torch.cat(
+            [
+                model.eps(model.chain.q_sample(*part[:3]), part[1], part[3])
+                for part in zip(*(v.split(100) for v in (x, t, eps, y)), strict=True)
+            ]
+        )
+    return float((found - eps).square().mean())
+
+
+def denoised(data: str, model: DDPM, pairs: tuple[Tensor, Tensor]) -> Numbers:
+    """The error of the noise prediction, and the Fréchet distance to at most 1000 test images of as many samples of
+    their classes, in the features of the course's own net; beside it that of as many training images, the floor."""
+    net, (x, y) = feature_net(data), (part[:1000] for part in pairs)
+    here = model.log_small.device
+    generator = torch.Generator(here).manual_seed(0)
+    fake = torch.cat([model.sample(len(part), labels=part.to(here), generator=generator) for part in y.split(250)])
+    train = load_images(data)[0]
+    train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(x)]]
+    return {
+        "noise_error": noise_error(model, pairs),
+        "fid": frechet_distance(x, fake.cpu(), net=net),
+        "fid_of_data": frechet_distance(x, train, net=net),
+    }
