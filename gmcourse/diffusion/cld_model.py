@@ -2,9 +2,12 @@ r"""A score model on critically damped Langevin diffusion: it learns the score o
 
     loss      λ(t) ‖s_θ(u_t, t) + ℓ_t ε_v‖²,  u_t = mean(x_0) + L (ε_x, ε_v)                    slides (35)
     score     s_θ(u, t) = −v/Σ_vv − ℓ_t net(u, t)                                              mixed score
+              s_θ(u, t) = [Σ⁻¹ (m x̂_0(y, t) − u)]_v                                           "edm"
     λ         ℓ^{−2}, "simple": all times count alike;  Γβ, "likelihood": its mean over t in [0, 1] bounds KL(p_0 ‖ model)
 
-(u_t given x_0: hybrid score matching; a net that says 0 has velocities that know nothing of x.) Samples come from
+(u_t given x_0 is N(m x_0, Σ): hybrid score matching; in the mixed form a net that says 0 has velocities that know nothing of
+x.) All that u says of x_0 is in one number per dimension, y = mᵀΣ⁻¹u/π = x_0 + ε_y/√π with π = mᵀΣ⁻¹m: so what there is to
+learn is a denoiser of y, as on any other diffusion, and Karras et al.'s scaling of it serves here, too. Samples come from
 u ~ N(0, I) × N(0, M I) by a sampler down to t_min. What noise is then left in x is nearly all explained by v, so with the
 mean (m_x, m_v) x_0 and the covariance Σ of u there,
 
@@ -29,8 +32,8 @@ from gmcourse.diffusion.cld import CLD, check_pairs
 from gmcourse.diffusion.cld_samplers import SSCS, CLDEuler, CLDFlow, CLDSampler
 from gmcourse.diffusion.samplers import run
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
-from gmcourse.sampling.ode import odeint
-from gmcourse.sampling.sampler import beside, normal_like, rows
+from gmcourse.sampling.ode import odeint, same_shape
+from gmcourse.sampling.sampler import beside, check_positive, normal_like, rows
 
 SAMPLERS = {"em": CLDEuler, "sscs": SSCS, "sscs2": partial(SSCS, order=2), "flow": CLDFlow}
 
@@ -39,13 +42,15 @@ class CLDModel(GenerativeModel):
     """A net that sees positions and velocities, and the diffusion that it turns back.
 
     Args:
-        net: u, t (n,) -> what s_θ is made of. It sees x and v joined along the first dimension of the event: (n, 2d) for
-            points, (n, 2c, h, w) for images. It returns (n, *event_shape), or what it got, whose second half counts.
+        net: u, t (n,) -> what s_θ is made of. "mixed": it sees x and v joined along the first dimension of the event,
+            (n, 2d) for points, (n, 2c, h, w) for images, and returns (n, *event_shape), or what it got, whose second half
+            counts. "edm": it sees y, scaled, and returns F, both (n, *event_shape), see `score`.
         cld: the forward process.
         steps: of a sample; times are t_min + (1 − t_min)(k/steps)², close together near the data.
         sampler: "em" Euler–Maruyama, "sscs" (order 1), "sscs2" (order 2) or "flow", the probability flow by Heun's rule.
         weighting: λ, "simple" or "likelihood".
         t_min: the first time that training and samplers see.
+        parameterization: "mixed" or "edm"; data_scale is the standard deviation of the data for the latter.
 
     >>> from gmcourse.nets.denoiser import Denoiser
     >>> CLDModel(Denoiser(4), CLD(), event_shape=(2,), steps=50).sample(3).shape
@@ -64,15 +69,22 @@ class CLDModel(GenerativeModel):
         sampler: Literal["em", "sscs", "sscs2", "flow"] = "sscs2",
         weighting: Literal["simple", "likelihood"] = "simple",
         t_min: float = 1e-3,
+        parameterization: Literal["mixed", "edm"] = "mixed",
+        data_scale: float = 1.0,
     ):
         super().__init__(event_shape)
-        for name, value, known in (("sampler", sampler, SAMPLERS), ("weighting", weighting, ("simple", "likelihood"))):
+        for name, value, known in (
+            ("sampler", sampler, SAMPLERS),
+            ("weighting", weighting, ("simple", "likelihood")),
+            ("parameterization", parameterization, ("mixed", "edm")),
+        ):
             if value not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}; got {value!r}")
         if not 0 < t_min < 1:
             raise ValueError(f"t_min must lie in (0, 1); got {t_min}")
         self.net, self.cld, self.weighting, self.t_min = net, cld, weighting, float(t_min)
         self.steps, self.sampler = check_count(steps, "steps"), sampler
+        self.parameterization, self.data_scale = parameterization, check_positive(data_scale, "data_scale")
         self.prior = cld.prior(self.event_shape)
 
     @property
@@ -86,8 +98,23 @@ class CLDModel(GenerativeModel):
 
     def score_v(self, u: Tensor, t: Tensor) -> Tensor:
         """s_θ(u, t) ≈ ∇_v log p_t(u) for u (n, 2, *event_shape), t (n,) or (): shape (n, *event_shape)."""
-        vv, ell = self._scales(u, t)
-        return -u[:, 1] / vv - ell * self._net(u, t)
+        if self.parameterization == "edm":
+            return self._score_by_denoising(check_pairs(u), t)
+        return -u[:, 1] / self._beside(self.cld.covariance(t).vv, u) - self._ell(u, t) * self._net(u, t)
+
+    def _score_by_denoising(self, u: Tensor, t: Tensor) -> Tensor:
+        """[Σ⁻¹ (m x̂_0 − u)]_v, x̂_0 = (σ_d²/q²) y + (σ_d/(q √π)) F(y/q, t), q² = σ_d² + 1/π."""
+        (xx, xv, vv), scale = (part.double() for part in self.cld.covariance(t.double())), self.data_scale
+        m_x, m_v = self.cld.mean_matrix(t.double())[..., :, 0].unbind(-1)
+        det = xx * vv - xv.square()
+        of_x, of_v = (vv * m_x - xv * m_v) / det, (xx * m_v - xv * m_x) / det  # mᵀΣ⁻¹
+        precision = m_x * of_x + m_v * of_v
+        q = (scale**2 + 1 / precision).sqrt()
+        of_x, of_v, q, small = (self._beside(c, u) for c in (of_x / precision, of_v / precision, q, precision.rsqrt()))
+        y = of_x * u[:, 0] + of_v * u[:, 1]
+        x0 = (scale / q) ** 2 * y + scale / q * small * same_shape(self.net(y / q, t.expand(len(u))), y, "net")
+        by_x, by_v, m_x, m_v = (self._beside(c, u) for c in (-xv / det, xx / det, m_x, m_v))
+        return by_x * (m_x * x0 - u[:, 0]) + by_v * (m_v * x0 - u[:, 1])
 
     def loss(self, x: Tensor) -> Tensor:
         """λ(t) ‖s_θ + ℓ ε_v‖² summed over dimensions, (n,), with times spread evenly over [t_min, 1]; slides (35)."""
@@ -95,9 +122,9 @@ class CLDModel(GenerativeModel):
         share = (torch.arange(n, dtype=x.dtype, device=x.device) + torch.rand(n, dtype=x.dtype, device=x.device)) / n
         t = self.t_min + (1 - self.t_min) * share
         eps = torch.randn(n, 2, *x.shape[1:], dtype=x.dtype, device=x.device)
-        u, target = self.perturb(x, t, eps), eps[:, 1]
-        vv, ell = self._scales(u, t)
-        found = rows(target - u[:, 1] / (ell * vv) - self._net(u, t)).square().sum(1)
+        u = self.perturb(x, t, eps)
+        ell = self._ell(u, t)
+        found = rows(self.score_v(u, t) / ell + eps[:, 1]).square().sum(1)
         if self.weighting == "simple":
             return found
         return self.cld.gamma * self.cld.rate(t) * ell.flatten().square() * found
@@ -177,10 +204,12 @@ class CLDModel(GenerativeModel):
         (m_x, m_v), (_, xv, vv) = self.cld.mean_matrix(t)[:, 0].tolist(), (float(part) for part in self.cld.covariance(t))
         return xv / vv, m_x - xv / vv * m_v, m_v, vv**0.5
 
-    def _scales(self, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """Σ_vv and ℓ of u_t given x_0, beside x."""
-        found = self.cld.covariance(t)
-        return beside(found.vv.to(u), u[:, 1]), beside((1 / found.factor()[2]).to(u), u[:, 1])
+    def _ell(self, u: Tensor, t: Tensor) -> Tensor:
+        """ℓ of u_t given x_0, beside x."""
+        return self._beside(1 / self.cld.covariance(t).factor()[2], u)
+
+    def _beside(self, coefficient: Tensor, u: Tensor) -> Tensor:
+        return beside(coefficient.to(u), u[:, 1])
 
     def _net(self, u: Tensor, t: Tensor) -> Tensor:
         joined = check_pairs(u).flatten(1, 2) if self.event_shape else u
