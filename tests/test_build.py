@@ -1,14 +1,19 @@
 """What `gmcourse build` makes of a master, on a small chapter that has one of each thing; kernels are real."""
 
+import base64
+import io
 import shutil
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from gmcourse import build as building
-from gmcourse.build import BuildError, build, masters, released
+from gmcourse.build import BuildError, build, masters, released, slim
 
 FIXTURE = Path(__file__).parent / "notebooks" / "fixture"
 
@@ -118,6 +123,23 @@ def test_saved_outputs_hold_no_dead_widgets_and_no_noise(built):
     assert "widgets" not in notebook.metadata
     assert "version" not in notebook.metadata.language_info
     assert all("execution" not in c.metadata for c in notebook.cells)
+
+
+def test_pictures_are_made_small_without_being_changed_to_the_eye():
+    """A density in a colour map with points on it: far fewer bytes, and hardly another pixel."""
+    y, x = np.mgrid[-2:2:200j, -2:2:300j]
+    figure = Figure(figsize=(4, 3))
+    ax = figure.add_subplot()
+    ax.imshow(np.exp(-(x**2) - y**2), extent=(-2, 2, -2, 2), cmap="Blues")
+    ax.plot(*np.random.default_rng(0).normal(size=(2, 300)), ".")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    before = base64.b64encode(file.getvalue()).decode()
+    after = slim(before)
+    pages = [np.asarray(Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), float) for png in (before, after)]
+    assert len(after) < 0.6 * len(before) and pages[0].shape == pages[1].shape
+    assert np.abs(pages[0] - pages[1]).mean() < 2 and np.quantile(np.abs(pages[0] - pages[1]), 0.99) < 20
+    assert len(slim(after)) <= len(after)
 
 
 def test_the_same_master_gives_the_same_file(course, built, capsys):

@@ -91,14 +91,14 @@ class CLD:
 
     def mean_matrix(self, t: Tensor) -> Tensor:
         """e^{A B(t)}: the mean of u_t is this times u_0; (2, 2) for t (), (n, 2, 2) for t (n,)."""
-        return self.propagator(self.clock(_exact(check_times(t)))).to(t)
+        return self.propagator(self.clock(in_float64(check_times(t)))).to(t)
 
     def covariance(self, t: Tensor, start: Start | None = None) -> Covariance:
         """Covariance of u_t whose u_0 has the covariance `start` (xx, xv, vv); each part has the shape of t.
 
         Without `start` that is (0, 0, γM): u_t given x_0, as in hybrid score matching. (0, 0, 0) is u_t given u_0.
         """
-        found = self.spread(self.clock(_exact(check_times(t))), start or (0.0, 0.0, self.gamma0 / self.mass_inverse))
+        found = self.spread(self.clock(in_float64(check_times(t))), start or (0.0, 0.0, self.gamma0 / self.mass_inverse))
         return Covariance(*(part.to(t) for part in found))
 
     def propagator(self, clock: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def exact_score(cld: CLD, data: IsotropicMixture) -> VelocityScore:
 
     def score(u: Tensor, t: Tensor) -> Tensor:
         common = bool((t == t[:1]).all())  # as samplers ask: the coefficients of one row will do
-        clock = cld.clock(_exact(check_times(t[:1] if common else t)))[:, None]  # (n or 1, 1) against the k modes
+        clock = cld.clock(in_float64(check_times(t[:1] if common else t)))[:, None]  # (n or 1, 1) against the k modes
         m, variances, log_weights = (v.to(clock) for v in (means, data.sigmas.square(), data.weights.log()))
         a, b, c = (v[..., None] for v in cld.spread(clock, (variances, 0.0, cld.gamma0 / cld.mass_inverse)).factor())
         centre = cld.propagator(clock)[..., 0, None] * m[:, None]  # (n, k, 2, d)
@@ -214,6 +214,6 @@ def _mean(tau: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (1 + tau) * decay, tau * decay, -tau * decay, (1 - tau) * decay
 
 
-def _exact(t: Tensor) -> Tensor:
+def in_float64(t: Tensor) -> Tensor:
     """t in float64; on the CPU where the device has none (Apple's)."""
     return (t.cpu() if t.device.type == "mps" else t).double()

@@ -28,7 +28,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from gmcourse.diffusion.cld import CLD, check_pairs
+from gmcourse.diffusion.cld import CLD, check_pairs, in_float64
 from gmcourse.diffusion.cld_samplers import SSCS, CLDEuler, CLDFlow, CLDSampler
 from gmcourse.diffusion.samplers import run
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
@@ -104,8 +104,8 @@ class CLDModel(GenerativeModel):
 
     def _score_by_denoising(self, u: Tensor, t: Tensor) -> Tensor:
         """[Σ⁻¹ (m x̂_0 − u)]_v, x̂_0 = (σ_d²/q²) y + (σ_d/(q √π)) F(y/q, t), q² = σ_d² + 1/π."""
-        (xx, xv, vv), scale = (part.double() for part in self.cld.covariance(t.double())), self.data_scale
-        m_x, m_v = self.cld.mean_matrix(t.double())[..., :, 0].unbind(-1)
+        t64, scale = in_float64(t), self.data_scale
+        (xx, xv, vv), (m_x, m_v) = self.cld.covariance(t64), self.cld.mean_matrix(t64)[..., :, 0].unbind(-1)
         det = xx * vv - xv.square()
         of_x, of_v = (vv * m_x - xv * m_v) / det, (xx * m_v - xv * m_x) / det  # mᵀΣ⁻¹
         precision = m_x * of_x + m_v * of_v

@@ -49,7 +49,7 @@ class FlowHeun(FlowEuler):
 
     >>> from gmcourse.diffusion import reverse, samplers, sde
     >>> flow = FlowHeun(sde.VP(), lambda x, t: -x)  # data N(0, I): nothing moves
-    >>> samplers.run(flow.step, torch.ones(1, 2), reverse.times(flow.sde, 5))
+    >>> samplers.run(flow.step, torch.ones(1, 2), reverse.falling_times(flow.sde, 5))
     tensor([[1., 1.]])
     """
 

@@ -50,7 +50,7 @@ class ScoreModel(GenerativeModel):
         t_min: where the diffusion of data is taken to begin; 0 will do where σ(0) > 0.
         sampler: (sde, score) -> object with `step`, such as the classes of `reverse`; None for Heun's steps along the flow.
         steps: of the sampler, of `push`, and of `log_prob` by a method with fixed steps.
-        spacing: of the steps, see `reverse.times`.
+        spacing: of the steps, see `reverse.falling_times`.
         method, tolerance, trace: of `log_prob`, see `flow_log_prob`.
 
     >>> from gmcourse.diffusion.sde import VP
