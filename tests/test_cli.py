@@ -216,7 +216,8 @@ def test_what_cannot_be_done_is_said_in_one_line(args, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_there():
-    assert "device 'cuda' can't be used" in refused("train", "tiny", "--device", "cuda")
+    for option in ("--device", "--accelerator"):  # the same; the latter is Lightning's word
+        assert "device 'cuda' can't be used" in refused("train", "tiny", option, "cuda")
 
 
 def test_usage_errors_are_short():

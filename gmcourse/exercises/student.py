@@ -50,6 +50,17 @@ class Student:
                 raise NotAttempted from None
             raise Wrong(f"{_headline(error)}{_place(self.fn, error)} (called with {call})") from None
 
+    def gradient(self, weights: Tensor, shape: torch.Size, **arguments) -> "Answer":
+        """The gradient for `weights` of the sum of the answer, which has `shape`: an answer itself, or Wrong."""
+        answer = self(**arguments)
+        value = answer.tensor(shape)
+        found = None
+        if value.requires_grad:
+            (found,) = torch.autograd.grad(value.sum(), weights, retain_graph=True, allow_unused=True)
+        if found is None:
+            raise Wrong("no gradient reaches the weights: what cuts it off (detach, no_grad, a float for a tensor)?")
+        return Answer(found, answer.call, lambda: self.gradient(weights, shape, **arguments), "gradient")
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from problems.exact_noise import ExactNoise
 from scipy.stats import norm
 from torch import nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
@@ -35,18 +36,6 @@ class Linear(nn.Module):
 
     def forward(self, x, t):
         return self.a[t].reshape(-1, *[1] * (x.ndim - 1)) * x + self.b[t].reshape(-1, *[1] * (x.ndim - 1))
-
-
-class Oracle(nn.Module):
-    """The exact noise in x_t for data of known density."""
-
-    def __init__(self, data, chain):
-        super().__init__()
-        self.data, self.chain = data, chain
-
-    def forward(self, x, t):
-        alpha, sigma = (float(v) for v in self.chain.marginal(x, int(t[0])))
-        return -sigma * self.data.diffused(alpha, sigma).score(x)
 
 
 def linear_model(steps=5, seed=0, event_shape=(1,), **options):
@@ -142,7 +131,7 @@ def test_with_one_step_the_bound_is_a_prior_and_a_decoder():
 def test_the_bound_holds_for_a_net_that_is_not_linear(steps):
     """−log p_θ(x_0) by quadrature over all latents, one after the other; every L_t by quadrature over x_t."""
     data, chain = Mixture1D(), DiscreteDiffusion(vp_betas(steps))
-    model = DDPM(Oracle(data, chain), chain, event_shape=())
+    model = DDPM(ExactNoise(data, chain), chain, event_shape=())
     x0 = torch.tensor([-1.0, -0.3, 1.4], dtype=torch.float64)
     grid = torch.linspace(-6, 6, 1501, dtype=torch.float64)
     cell = grid[1] - grid[0]

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from problems.exact_noise import ExactNoise
 from scipy.stats import kstest
 from torch import nn
 
@@ -39,18 +40,6 @@ class Says(nn.Module):
         x0 = torch.tanh(x + t.reshape(-1, *[1] * (x.ndim - 1)) / len(self.chain))
         eps = (x - alpha * x0) / sigma
         return {"x0": x0, "eps": eps, "v": alpha * eps - sigma * x0, "score": -eps / sigma}[self.kind]
-
-
-class Oracle(nn.Module):
-    """The exact noise in x_t for data of known density."""
-
-    def __init__(self, data, chain):
-        super().__init__()
-        self.data, self.chain = data, chain
-
-    def forward(self, x, t):
-        alpha, sigma = (float(v) for v in self.chain.marginal(x, int(t[0])))
-        return -sigma * self.data.diffused(alpha, sigma).score(x)
 
 
 class Scaled(nn.Module):
@@ -202,7 +191,7 @@ def test_with_the_exact_noise_samples_have_the_law_of_the_data(options):
     """Both modes in proportion, each as wide as it is."""
     data = GaussianMixture([0.7, 0.3], [[-2.0, 0.0], [2.0, 1.0]], 0.3)
     chain = DiscreteDiffusion(vp_betas(150))
-    found = DDPM(Oracle(data, chain), chain, event_shape=(2,), **options).sample(3000, generator=seeded())
+    found = DDPM(ExactNoise(data, chain), chain, event_shape=(2,), **options).sample(3000, generator=seeded())
     left = found[found[:, 0] < 0]
     assert abs(len(left) / 3000 - 0.7) < 4.5 * (0.21 / 3000) ** 0.5
     assert ((left.mean(0) - data.modes[0]).abs() < 4.5 * 0.3 / len(left) ** 0.5 + 0.01).all()
@@ -250,7 +239,7 @@ def test_pictures_step_with_the_same_mean_in_the_bound_as_in_samples():
 def test_the_log_probability_is_a_lower_bound_that_costs_all_steps():
     data, chain, calls = Mixture1D(), DiscreteDiffusion(vp_betas(50)), []
 
-    class Counted(Oracle):
+    class Counted(ExactNoise):
         def forward(self, x, t):
             calls.append(int(t[0]))
             return super().forward(x, t)
@@ -323,7 +312,7 @@ def test_pushing_noise_is_sampling_with_eta_0_and_differentiable():
 
 def test_the_pushed_noise_has_the_law_of_the_data():
     data, chain = Mixture1D(), DiscreteDiffusion(vp_betas(300))
-    model = DDPM(Oracle(data, chain), chain, event_shape=(), eta=0.0)
+    model = DDPM(ExactNoise(data, chain), chain, event_shape=(), eta=0.0)
     found = model.push(model.noise(2000, generator=seeded()).double())
     assert kstest(found.numpy(), lambda v: data.cdf(torch.from_numpy(v)).numpy()).pvalue > 1e-4
 

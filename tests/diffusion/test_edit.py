@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from problems.exact_noise import ExactNoise
 from scipy.stats import kstest, wasserstein_distance
 
 from gmcourse.data.mixtures import GaussianMixture
@@ -26,16 +27,6 @@ def normal(*shape, seed=99):
     return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
 
 
-def exact(data, chain):
-    """The noise in x_t, in the mean."""
-
-    def eps(x, t):
-        alpha, sigma = (float(v) for v in chain.marginal(x, int(t[0])))
-        return -sigma * data.diffused(alpha, sigma).score(x)
-
-    return eps
-
-
 def score(data, sde):
     def found(x, t):
         return data.diffused(*(float(v) for v in sde.marginal(t[0].double()))).score(x)
@@ -55,7 +46,7 @@ def test_repeats_bring_what_is_filled_in_to_the_conditional_law():
     known, mask = torch.tensor([[0.0, 0.5]]).expand(N, 2), torch.tensor([False, True])
     truth = given(data, 0.5).sample(20_000, generator=seeded(1)).numpy()
     chain, distances = DiscreteDiffusion(vp_betas(30)), []
-    step = Ancestral(chain, exact(data, chain)).step
+    step = Ancestral(chain, ExactNoise(data, chain)).step
     for repeats in (1, 4, 20):
         found = inpaint(step, chain, known, mask, chain.times(), repeats=repeats, generator=seeded())
         assert (found[:, 1] == 0.5).all()
@@ -85,15 +76,15 @@ def test_what_does_not_depend_on_the_known_part_keeps_its_law(sde, repeats):
 def test_a_row_may_have_a_mask_of_its_own_and_known_parts_are_kept_to_the_bit():
     data = GaussianMixture([1.0], [[0.0, 0.0]], 1.0)
     known, mask = normal(40, 2), normal(40, 2, seed=1) > 0
-    found = inpaint(DDIM(CHAIN, exact(data, CHAIN)).step, CHAIN, known, mask, CHAIN.times(10), generator=seeded())
+    found = inpaint(DDIM(CHAIN, ExactNoise(data, CHAIN)).step, CHAIN, known, mask, CHAIN.times(10), generator=seeded())
     assert torch.equal(found[mask], known[mask]) and (found[~mask] != known[~mask]).all()
-    again = inpaint(DDIM(CHAIN, exact(data, CHAIN)).step, CHAIN, known, mask, CHAIN.times(10), generator=seeded())
+    again = inpaint(DDIM(CHAIN, ExactNoise(data, CHAIN)).step, CHAIN, known, mask, CHAIN.times(10), generator=seeded())
     assert torch.equal(found, again)
 
 
 def test_on_the_way_the_known_part_has_the_noise_of_the_time():
     data, known = GaussianMixture([1.0], [[0.0, 0.0]], 1.0), torch.full((4000, 2), 2.0, dtype=torch.float64)
-    filled = Inpainting(Ancestral(CHAIN, exact(data, CHAIN)).step, CHAIN, known, torch.tensor([True, False]), repeats=2)
+    filled = Inpainting(Ancestral(CHAIN, ExactNoise(data, CHAIN)).step, CHAIN, known, torch.tensor([True, False]), repeats=2)
     path = CHAIN.times(5)
     for x, t in zip(walk(filled.step, normal(4000, 2), path, generator=seeded()), path, strict=True):
         if path[0] > t >= 0:
@@ -143,7 +134,7 @@ def test_sdedit_on_normal_data_is_its_closed_form(t0):
         rest = math.sqrt(1 - then) - math.sqrt(then / now) * math.sqrt(1 - now)
         k = math.sqrt(then / now) + rest * slope
         mean, variance = k * mean - rest * slope * math.sqrt(now) * m, k**2 * variance
-    eps, path = exact(Mixture1D([1.0], [m], c), chain), list(range(t0, -2, -1))
+    eps, path = ExactNoise(Mixture1D([1.0], [m], c), chain), list(range(t0, -2, -1))
     found = sdedit(DDIM(chain, eps).step, chain, torch.full((4000,), g).double(), path, generator=seeded())
     assert kstest(found.numpy(), "norm", (mean, math.sqrt(variance))).pvalue > 1e-4
     if t0 == 49:
@@ -166,7 +157,7 @@ def test_sdedit_by_an_sde_keeps_near_or_forgets_the_sketch():
 
 def test_sdedit_from_the_end_is_sampling():
     chain = DiscreteDiffusion(linear_betas())
-    eps = exact(Mixture1D(), chain)
+    eps = ExactNoise(Mixture1D(), chain)
     x, ddim = torch.full((100,), 2.0).double(), DDIM(chain, eps)
     start = noised(chain, x, 999, seeded())
     torch.testing.assert_close(

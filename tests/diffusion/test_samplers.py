@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from problems.exact_noise import ExactNoise
 from scipy.stats import kstest, wasserstein_distance
 
 from gmcourse.data.mixtures import GaussianMixture
@@ -21,16 +22,6 @@ def seeded(seed=0):
 
 def normal(*shape, seed=99):
     return torch.randn(*shape, generator=seeded(seed), dtype=torch.float64)
-
-
-def exact(data, chain):
-    """The noise that is in x_t, in the mean: −σ times the score of the diffused data."""
-
-    def eps(x, t):
-        alpha, sigma = (float(v) for v in chain.marginal(x, int(t[0])))
-        return -sigma * data.diffused(alpha, sigma).score(x)
-
-    return eps
 
 
 def some_net(x, t):
@@ -98,7 +89,7 @@ def test_ddim_converges_at_first_order_to_the_map_that_keeps_quantiles():
         chain = DiscreteDiffusion(vp_betas(steps))
         bar = chain.alpha_bars[-1].item()
         truth = m + c * (x - math.sqrt(bar) * m) / math.sqrt(bar * c**2 + 1 - bar)
-        found = run(DDIM(chain, exact(Mixture1D([1.0], [m], c), chain)).step, x, chain.times())
+        found = run(DDIM(chain, ExactNoise(Mixture1D([1.0], [m], c), chain)).step, x, chain.times())
         errors.append((found - truth).abs().mean().item())
     ratios = [a / b for a, b in zip(errors, errors[1:], strict=False)]
     assert all(1.8 < ratio < 2.2 for ratio in ratios) and errors[-1] < 5e-3
@@ -116,7 +107,7 @@ def test_with_the_exact_noise_the_mixture_is_reproduced_as_the_steps_grow(make):
     distances = []
     for steps in (4, 16, 64, 256):
         chain = DiscreteDiffusion(vp_betas(steps))
-        found = run(make(chain, exact(data, chain)).step, x, chain.times(), generator=seeded())
+        found = run(make(chain, ExactNoise(data, chain)).step, x, chain.times(), generator=seeded())
         distances.append(wasserstein_distance(found.numpy(), truth))
     assert distances[0] > 2 * distances[1] > 3 * distances[2]
     assert distances[3] < 2 * max(floor)
@@ -125,7 +116,7 @@ def test_with_the_exact_noise_the_mixture_is_reproduced_as_the_steps_grow(make):
 def test_in_the_plane_the_weights_and_widths_of_the_modes_come_out():
     data = GaussianMixture([0.7, 0.3], [[-2.0, 0.0], [2.0, 1.0]], 0.2)
     chain = DiscreteDiffusion(vp_betas(300))
-    found = run(Ancestral(chain, exact(data, chain)).step, normal(4000, 2).float(), chain.times(), generator=seeded())
+    found = run(Ancestral(chain, ExactNoise(data, chain)).step, normal(4000, 2).float(), chain.times(), generator=seeded())
     left = found[found[:, 0] < 0]
     assert abs(len(left) / 4000 - 0.7) < 4.5 * (0.21 / 4000) ** 0.5
     assert ((left.mean(0) - data.modes[0]).abs() < 4.5 * 0.2 / len(left) ** 0.5 + 0.005).all()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gmcourse.exercises.core import Random
-from gmcourse.exercises.student import Answer, Student, Wrong
+from gmcourse.exercises.student import Student
 
 Energy = Callable[[Tensor], Tensor]
 
@@ -65,17 +65,8 @@ def its_gradient(student: Student, random: Random) -> None:
         ("only the samples have a gradient: the data's energies must keep theirs", want - _features(x).mean(0)),
     ]  # fmt: skip
     hint = "the gradient for the weights is the data's mean gradient of E less the samples'"
-    _gradient(student, {"energy": energy, "x": x, "negatives": negatives}, theta).should_be(want, hint, suspects)
-
-
-def _gradient(student: Student, inputs: dict, theta: Tensor) -> Answer:
-    """The gradient of the answer for theta, as an answer itself."""
-    answer = student(**inputs)
-    value = answer.tensor(torch.Size(()))
-    found = torch.autograd.grad(value, theta, retain_graph=True, allow_unused=True)[0] if value.requires_grad else None
-    if found is None:
-        raise Wrong("no gradient reaches the weights: what cuts it off (detach, no_grad, a float for a tensor)?")
-    return Answer(found, answer.call, lambda: _gradient(student, inputs, theta), "gradient")
+    found = student.gradient(theta, torch.Size(()), energy=energy, x=x, negatives=negatives)
+    found.should_be(want, hint, suspects)
 
 
 def langevin(energy: Energy, x: Tensor, step: float, temperature: float, omega: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gmcourse.exercises.ch05.chain import q_sample
 from gmcourse.exercises.core import Random
-from gmcourse.exercises.student import Answer, Student, Wrong
+from gmcourse.exercises.student import Student
 
 Net = Callable[[Tensor, Tensor], Tensor]
 
@@ -90,14 +90,4 @@ def its_gradient(student: Student, random: Random) -> None:
         ("a half is there that L_simple has not", want / 2),
     ]
     hint = "it differs from that of the squared distance between ε and the net at x_t"
-    _gradient(student, inputs, weights).should_be(want, hint, suspects)
-
-
-def _gradient(student: Student, inputs: dict, weights: Tensor) -> Answer:
-    """The gradient of the summed losses for the net's weights, as an answer itself."""
-    answer = student(**inputs)
-    value = answer.tensor(inputs["t"].shape)
-    found = torch.autograd.grad(value.sum(), weights, allow_unused=True)[0] if value.requires_grad else None
-    if found is None:
-        raise Wrong("no gradient reaches the net's weights: what cuts it off (detach, no_grad, a float for a tensor)?")
-    return Answer(found, answer.call, lambda: _gradient(student, inputs, weights), "gradient")
+    student.gradient(weights, t.shape, **inputs).should_be(want, hint, suspects)
