@@ -67,11 +67,11 @@ def variational_bound(
     clocks = (torch.full((len(x),), t, device=x.device) for t in times)
     found = torch.stack([term(model, x, clock, normal_like(x, generator)) for clock in clocks])
     decoder = torch.tensor([t == 0 for t in times], device=x.device)
-    rest = found[~decoder]
-    total = prior_term(model.chain, x) + (found[decoder].mean(0) if decoder.any() else 0)
-    if len(rest):
-        total = total + rest.mean(0) * (last - 1)
-    return Bound(prior_term(model.chain, x), found, times, total)
+    prior = prior_term(model.chain, x)
+    total = prior + found[decoder].mean(0)
+    if last > 1:
+        total = total + (last - 1) * found[~decoder].mean(0)
+    return Bound(prior, found, times, total)
 
 
 def term(model: Reverse, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ Dhariwal 2021). With `classes` the net is told the label, too, and now and then 
 classifier-free guidance needs it.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
@@ -196,6 +197,19 @@ class DDPM(GenerativeModel):
         """A lower bound on log p(x) in nats, (n,): −L of (2.55), all T terms, one draw of x_t each (T evaluations)."""
         with evaluating(self):
             return -variational_bound(self, self.check_batch(x)).total
+
+    def bits_per_dim(
+        self, x: Tensor, *, times: Sequence[int] | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The bound on −log p(x) in bits per dimension, (n,), without gradients; `times` as of `variational_bound`.
+
+        ValueError without `levels`: a density has no bits.
+        """
+        if self.levels is None:
+            raise ValueError("bits per dimension need probabilities: make the model with levels=256")
+        with evaluating(self), torch.no_grad():
+            bound = variational_bound(self, self.check_batch(x), times=times, generator=generator)
+        return bound.total / (self.event_shape.numel() * math.log(2))
 
     @property
     def noise_blocks(self) -> dict[str, int]:

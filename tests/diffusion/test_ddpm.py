@@ -264,10 +264,11 @@ def test_data_that_are_any_of_256_values_need_eight_bits_and_a_little_more():
             return (xt - alpha * (weights @ x)[:, None]) / sigma
 
     model = DDPM(Uniform(), chain, event_shape=(1,), levels=256, variance="small")
-    torch.manual_seed(0)
-    bits = -model.log_prob(x.repeat(4)[:, None]) / math.log(2)
+    bits = model.bits_per_dim(x.repeat(4)[:, None], generator=seeded())
     error = float(bits.std()) / (4 * 256) ** 0.5
     assert 8 < bits.mean() + 4.5 * error and bits.mean() - 4.5 * error < 8.4
+    with pytest.raises(ValueError, match="bits per dimension need probabilities: make the model with levels=256"):
+        DDPM(Uniform(), chain, event_shape=(1,)).bits_per_dim(x[:, None])
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.3, 1.0])
