@@ -55,8 +55,8 @@ def flow_log_prob(
         generator: of Hutchinson's signs.
 
     >>> from gmcourse.diffusion.sde import VP
-    >>> flow_log_prob(VP(), lambda x, t: -x, torch.zeros(1, 2))     # −log 2π
-    FlowLogProb(log_prob=tensor([-1.8379]), evaluations=14)
+    >>> flow_log_prob(VP(), lambda x, t: -x, torch.zeros(1, 2)).log_prob     # −log 2π
+    tensor([-1.8379])
     """
     if trace not in TRACES:
         raise ValueError(f"trace must be one of {', '.join(TRACES)}; got {trace!r}")

@@ -110,7 +110,7 @@ class ImportanceTimes(Times):
 
     >>> times = ImportanceTimes(VP(), "likelihood")
     >>> times.at(torch.tensor([0.25, 0.5, 0.75]))     # half of what counts is over at t = 0.03
-    tensor([0.0069, 0.0279, 0.0958])
+    tensor([0.0065, 0.0279, 0.0993])
     """
 
     def __init__(

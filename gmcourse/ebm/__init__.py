@@ -4,7 +4,7 @@ from gmcourse.ebm.buffer import ReplayBuffer
 from gmcourse.ebm.contrastive import MaximumLikelihood, contrastive, temperature_of
 from gmcourse.ebm.denoising import denoising_score_matching, multi_scale
 from gmcourse.ebm.ebm import EBM
-from gmcourse.ebm.energy import mlp_energy, score, spectral_regularisation, spectrally_normalised, values
+from gmcourse.ebm.energy import mlp_energy, score, spectral_regularisation, values
 from gmcourse.ebm.gaussian_rbm import GaussianRBM
 from gmcourse.ebm.images import conv_energy, resnet_energy
 from gmcourse.ebm.noise_contrastive import ConditionalNoiseContrast, NoiseContrast
@@ -14,6 +14,7 @@ from gmcourse.ebm.rbm import RBM
 from gmcourse.ebm.score_matching import explicit_score_matching, implicit_score_matching
 from gmcourse.ebm.sliced import sliced_score_matching
 from gmcourse.ebm.stein import SteinDiscrepancy
+from gmcourse.nets.spectral import spectrally_normalised
 
 __all__ = [
     "EBM",

@@ -18,7 +18,6 @@ from math import prod
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
 
 from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.nets.mlp import MLP
@@ -86,25 +85,10 @@ def spectral_regularisation(net: nn.Module, kinds: Kinds = (nn.Conv2d,)) -> Tens
     Each is exact, the root of the largest eigenvalue of W Wᵀ. As a map between images a convolution may stretch by up to
     √(kh·kw) times that. Raises ValueError if there are no such layers.
     """
-    return torch.stack([_spectral_norm(layer.weight.flatten(1)) for layer in _layers(net, kinds)]).sum()
-
-
-def spectrally_normalised(net: nn.Module, kinds: Kinds = (nn.Conv2d, nn.Linear)) -> nn.Module:
-    """The net itself, its layers of these kinds now divided by the σ_max of their W (Miyato et al. 2018).
-
-    So a linear layer has norm 1 as a map; a convolution, whose W (out, in·kh·kw) acts on patches, up to √(kh·kw).
-    σ_max comes from PyTorch's power iteration, one step per call in training mode.
-    """
-    for layer in _layers(net, kinds):
-        spectral_norm(layer)
-    return net
-
-
-def _layers(net: nn.Module, kinds: Kinds) -> list[nn.Module]:
-    found = [layer for layer in net.modules() if isinstance(layer, kinds)]
-    if not found:
+    layers = [layer for layer in net.modules() if isinstance(layer, kinds)]
+    if not layers:
         raise ValueError(f"net must have layers of kind {', '.join(k.__name__ for k in kinds)}; got none")
-    return found
+    return torch.stack([_spectral_norm(layer.weight.flatten(1)) for layer in layers]).sum()
 
 
 def _spectral_norm(weight: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from gmcourse.ebm.energy import spectrally_normalised
+from gmcourse.nets.spectral import spectrally_normalised
 
 TABLE_5_2 = {"mnist": (32, 64, 64, 64), "cifar10": (64, 128, 256, 512), "celeba": (32, 64, 128, 256, 512)}
 TABLE_4_9 = {

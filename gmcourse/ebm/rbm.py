@@ -29,7 +29,7 @@ class RBM(BoltzmannMachine):
 
     >>> rbm = RBM((1, 8, 8), hidden=16)
     >>> rbm.sample(3).shape, rbm.log_z()     # nearly without bonds: 80 ln 2 = 55.45
-    (torch.Size([3, 1, 8, 8]), tensor(55.4..., grad_fn=<LogsumexpBackward0>))
+    (torch.Size([3, 1, 8, 8]), tensor(55...., grad_fn=<LogsumexpBackward0>))
     """
 
     data_range = (0.0, 1.0)

@@ -43,7 +43,7 @@ def kl(p: Density, q: Density, grid: Grid) -> float:
     >>> kl(p, q, Grid.around(p, q))     # (μ_p − μ_q)² / 2σ²
     0.5000
     """
-    log_p, log_q = _held(p, grid, "p"), _below_one(q, grid, "q")
+    log_p, log_q = held(p, grid, "p"), _below_one(q, grid, "q")
     return max(0.0, grid.integrate(_weighted(log_p, log_p - log_q)))
 
 
@@ -53,7 +53,7 @@ def js(p: Density, q: Density, grid: Grid) -> float:
 
     Raises ValueError unless the grid holds the mass of both to 1e-3.
     """
-    log_p, log_q = _held(p, grid, "p"), _held(q, grid, "q")
+    log_p, log_q = held(p, grid, "p"), held(q, grid, "q")
     log_m = torch.logaddexp(log_p, log_q) - math.log(2)
     value = grid.integrate(_weighted(log_m, _known_origin(log_p - log_q)))
     return min(max(0.0, value), math.log(2))
@@ -65,7 +65,7 @@ def total_variation(p: Density, q: Density, grid: Grid) -> float:
 
     Raises ValueError unless the grid holds the mass of both to 1e-3.
     """
-    log_p, log_q = _held(p, grid, "p"), _held(q, grid, "q")
+    log_p, log_q = held(p, grid, "p"), held(q, grid, "q")
     return min(1.0, 0.5 * grid.integrate((log_p.exp() - log_q.exp()).abs()))
 
 
@@ -76,7 +76,7 @@ def fisher(p: Density, q: Density, grid: Grid) -> float:
     Raises ValueError unless the grid holds p's mass to 1e-3, and where a score is not finite on a part of that mass.
     Between densities with jumps it sees the smooth parts only.
     """
-    log_p = _held(p, grid, "p")
+    log_p = held(p, grid, "p")
     seen = log_p.exp() > 0
     values = torch.zeros_like(log_p)
     values[seen] = log_p[seen].exp() * _half_square(p, q, grid.nodes[seen])
@@ -133,7 +133,7 @@ def _weighted(log_p: Tensor, values: Tensor) -> Tensor:
     return torch.where(p > 0, p * values, 0.0)
 
 
-def _held(p: Density, grid: Grid, name: str) -> Tensor:
+def held(p: Density, grid: Grid, name: str) -> Tensor:
     """log p at the nodes, if the grid holds all the mass."""
     log_p = log_density(p, grid.nodes, name)
     mass = grid.integrate(log_p.exp())

@@ -33,6 +33,7 @@ def feature_net(name: str) -> Classifier:
     return model.eval()
 
 
+@torch.no_grad()
 def noise_error(model: DDPM, pairs: tuple[Tensor, Tensor]) -> float:
     """Mean of (ε − ε_θ)², per dimension, over the first 500 test images and all times, evenly."""
     x, y = (part[:500].to(model.log_small.device) for part in pairs)

@@ -10,9 +10,9 @@ from gmcourse.ebm.energy import (
     mlp_energy,
     score,
     spectral_regularisation,
-    spectrally_normalised,
     values,
 )
+from gmcourse.nets.spectral import spectrally_normalised
 from gmcourse.sampling.backprop import layers
 
 
