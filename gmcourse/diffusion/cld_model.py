@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from gmcourse.diffusion.cld import CLD, check_pairs, in_float64
 from gmcourse.diffusion.cld_samplers import SSCS, CLDEuler, CLDFlow, CLDSampler
+from gmcourse.diffusion.probability_flow import TRACES, Trace, random_signs, score_and_trace
 from gmcourse.diffusion.samplers import run
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
 from gmcourse.sampling.ode import odeint, same_shape
@@ -100,7 +101,8 @@ class CLDModel(GenerativeModel):
         """s_θ(u, t) ≈ ∇_v log p_t(u) for u (n, 2, *event_shape), t (n,) or (): shape (n, *event_shape)."""
         if self.parameterization == "edm":
             return self._score_by_denoising(check_pairs(u), t)
-        return -u[:, 1] / self._beside(self.cld.covariance(t).vv, u) - self._ell(u, t) * self._net(u, t)
+        vv, ell = self._scales(u, t)
+        return -u[:, 1] / vv - ell * self._net(u, t)
 
     def _score_by_denoising(self, u: Tensor, t: Tensor) -> Tensor:
         """[Σ⁻¹ (m x̂_0 − u)]_v, x̂_0 = (σ_d²/q²) y + (σ_d/(q √π)) F(y/q, t), q² = σ_d² + 1/π."""
@@ -123,7 +125,7 @@ class CLDModel(GenerativeModel):
         t = self.t_min + (1 - self.t_min) * share
         eps = torch.randn(n, 2, *x.shape[1:], dtype=x.dtype, device=x.device)
         u = self.perturb(x, t, eps)
-        ell = self._ell(u, t)
+        _, ell = self._scales(u, t)
         found = rows(self.score_v(u, t) / ell + eps[:, 1]).square().sum(1)
         if self.weighting == "simple":
             return found
@@ -152,7 +154,7 @@ class CLDModel(GenerativeModel):
         x: Tensor,
         *,
         draws: int = 1,
-        trace: Literal["exact", "hutchinson"] = "exact",
+        trace: Trace = "exact",
         method: str = "rk4",
         generator: torch.Generator | None = None,
     ) -> Tensor:
@@ -163,7 +165,7 @@ class CLDModel(GenerativeModel):
             trace: of ∂s/∂v, by d gradients, or by one random direction of ±1 for the whole way, unbiased.
             method: of `odeint`, on the sampler's times; "dopri5" chooses its own.
         """
-        if trace not in ("exact", "hutchinson"):
+        if trace not in TRACES:
             raise ValueError(f"trace must be exact or hutchinson; got {trace!r}")
         x = self.check_batch(x).repeat_interleave(check_count(draws, "draws"), 0)
         r, k, m_v, width = self._landing()
@@ -173,24 +175,21 @@ class CLDModel(GenerativeModel):
         u = torch.stack([k * x + r * v, v], 1)
         return (self._flow_log_prob(u, trace, method, generator) - log_q).reshape(-1, draws).mean(1)
 
-    def _flow_log_prob(self, u: Tensor, trace: str, method: str, generator: torch.Generator | None) -> Tensor:
+    def _flow_log_prob(self, u: Tensor, trace: Trace, method: str, generator: torch.Generator | None) -> Tensor:
         """log p(u) at t_min, (n,): the prior's at the end of the flow, and the divergence along it, −Γβ (d/M + tr ∂s/∂v)."""
         shape, gamma = u.shape, self.cld.gamma
         d = self.event_shape.numel()
-        if trace == "exact":  # directions (k, n, *event_shape) whose slopes make up the trace
-            ways = torch.eye(d, dtype=u.dtype, device=u.device).reshape(d, 1, *self.event_shape).expand(d, *u[:, 1].shape)
-        else:
-            ways = torch.empty_like(u[:, 1])[None].bernoulli_(generator=generator) * 2 - 1
+        signs = random_signs(u[:, 1], generator) if trace == "hutchinson" else None
 
         def field(t: Tensor, state: Tensor) -> Tensor:
             x, v = state[:, :-1].reshape(shape).unbind(1)
-            with torch.enable_grad():
-                v = v.detach().requires_grad_()
-                s = self.score_v(torch.stack([x, v], 1), t.expand(len(v)))
-            (pulled,) = torch.autograd.grad(s, v, ways, is_grads_batched=True)
-            slopes = (ways * pulled).reshape(len(ways), len(v), d).sum((0, 2))
-            divergence = -gamma * self.cld.rate(t) * (self.cld.mass_inverse * d + slopes)
-            moved = self.cld.probability_flow(lambda u, t: s.detach())(torch.stack([x, v.detach()], 1), t)
+
+            def of_velocity(v: Tensor, t: Tensor) -> Tensor:
+                return self.score_v(torch.stack([x, v], 1), t)
+
+            s, slope = score_and_trace(of_velocity, v, t.expand(len(v)), signs)
+            divergence = -gamma * self.cld.rate(t) * (self.cld.mass_inverse * d + slope)
+            moved = self.cld.probability_flow(lambda u, t: s)(torch.stack([x, v], 1), t)
             return torch.cat([rows(moved), divergence[:, None]], 1)
 
         start = torch.cat([rows(u), u.new_zeros(len(u), 1)], 1)
@@ -204,9 +203,10 @@ class CLDModel(GenerativeModel):
         (m_x, m_v), (_, xv, vv) = self.cld.mean_matrix(t)[:, 0].tolist(), (float(part) for part in self.cld.covariance(t))
         return xv / vv, m_x - xv / vv * m_v, m_v, vv**0.5
 
-    def _ell(self, u: Tensor, t: Tensor) -> Tensor:
-        """ℓ of u_t given x_0, beside x."""
-        return self._beside(1 / self.cld.covariance(t).factor()[2], u)
+    def _scales(self, u: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Σ_vv and ℓ of u_t given x_0, beside x."""
+        found = self.cld.covariance(t)
+        return self._beside(found.vv, u), self._beside(1 / found.factor()[2], u)
 
     def _beside(self, coefficient: Tensor, u: Tensor) -> Tensor:
         return beside(coefficient.to(u), u[:, 1])

@@ -60,9 +60,7 @@ def flow_log_prob(
     """
     if trace not in TRACES:
         raise ValueError(f"trace must be one of {', '.join(TRACES)}; got {trace!r}")
-    signs = None
-    if trace == "hutchinson":
-        signs = torch.randint(2, x.shape, generator=generator, device=x.device).to(x) * 2 - 1
+    signs = random_signs(x, generator) if trace == "hutchinson" else None
     d, event = rows(x).shape[1], x.shape
 
     def field(t: Tensor, state: Tensor) -> Tensor:
@@ -79,6 +77,11 @@ def flow_log_prob(
         path = odeint(field, start, grid, method=method, tolerance=tolerance)
         noise, integral = path.end[:, :d].reshape(event), path.end[:, d]
         return FlowLogProb(sde.prior(event[1:]).log_prob(noise) + integral, path.evaluations)
+
+
+def random_signs(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Hutchinson's v: ±1 with even chances, like x."""
+    return torch.randint(2, x.shape, generator=generator, device=x.device).to(x) * 2 - 1
 
 
 def score_and_trace(score: Callable, x: Tensor, t: Tensor, signs: Tensor | None = None) -> tuple[Tensor, Tensor]:

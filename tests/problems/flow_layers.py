@@ -33,7 +33,9 @@ def normal(*shape):
     return lambda n, generator=None: 2 * torch.randn(n, *shape, generator=generator, dtype=torch.float64)
 
 
-def entry(make, *shape, tolerance=1e-9):
+def built(make, sampler, tolerance):
+    """A function of a seed: the layer, moved off its start, in float64, with what draws its inputs."""
+
     def build(seed=0):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -41,9 +43,13 @@ def entry(make, *shape, tolerance=1e-9):
             with torch.no_grad():
                 for p in layer.parameters():
                     p.add_(0.1 * torch.randn_like(p))
-            return layer.double().eval(), normal(*(shape or (D,))), tolerance
+            return layer.double().eval(), sampler, tolerance
 
     return build
+
+
+def entry(make, *shape, tolerance=1e-9):
+    return built(make, normal(*(shape or (D,))), tolerance)
 
 
 def coupling(mask, transformer, context=0):

@@ -5,6 +5,7 @@ that of log-determinant and inverse. Dequantisation is no bijection: its tests a
 """
 
 import torch
+from problems.flow_layers import built
 from torch import nn
 
 from gmcourse.flows.conditional import Conditional
@@ -29,16 +30,7 @@ def _uniform(shape):
 
 
 def _entry(make, shape=SHAPE, sampler=_normal, tolerance=1e-8):
-    def build(seed=0):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            layer = make()
-            with torch.no_grad():
-                for p in layer.parameters():
-                    p.add_(0.1 * torch.randn_like(p))
-            return layer.double().eval(), sampler(shape), tolerance
-
-    return build
+    return built(make, sampler(shape), tolerance)
 
 
 def bijection(flow):
