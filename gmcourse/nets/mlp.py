@@ -10,7 +10,7 @@ class MLP(nn.Module):
     """Fully connected net from events of one shape to events of another, with SiLU between the layers.
 
     Args:
-        inputs, outputs: a number of features, or the shape of one event.
+        inputs, outputs: a number of features, or the shape of one event; () for one number, (n,).
         hidden: widths of the hidden layers.
         input_scale: factor on the first layer's initial weights. A plain net prefers slow functions of its input; a factor
             of 3–4 lets it see detail that is small against the spread of the data.
@@ -40,4 +40,4 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, *inputs) -> (n, *outputs)."""
-        return self.layers(x.flatten(1)).unflatten(1, self.shape)
+        return self.layers(x.flatten(1)).reshape(len(x), *self.shape)

@@ -2,7 +2,7 @@
 
 from torch import nn
 from torch.nn.utils import parametrize
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
 
 from gmcourse.model import check_count
 
@@ -26,3 +26,9 @@ def spectrally_normalised(net: nn.Module, kinds: Kinds = LAYERS, *, power_iterat
     for layer in layers.values():
         spectral_norm(layer, n_power_iterations=check_count(power_iterations, "power_iterations"))
     return net
+
+
+def is_spectrally_normalised(net: nn.Module) -> bool:
+    """Whether any layer of the net is divided by its σ_max."""
+    kinds = (kind for part in net.modules() if parametrize.is_parametrized(part) for kind in part.parametrizations.values())
+    return any(isinstance(step, _SpectralNorm) for steps in kinds for step in steps)
