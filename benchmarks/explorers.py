@@ -24,8 +24,13 @@ from gmcourse.data import toy2d
 from gmcourse.data.images import load_images
 from gmcourse.ebm import mlp_energy
 from gmcourse.flows import ffjord, neural_spline_flow
+from gmcourse.gan.gan import GAN
+from gmcourse.metrics import scoreboard
+from gmcourse.nets.mlp import MLP
+from gmcourse.nets.style import StyleGenerator
 from gmcourse.viz import Explorer
 from gmcourse.viz.explorers import EXPLORERS
+from gmcourse.viz.explorers.gan_training import Film
 
 LIMIT = 50.0  # ms
 
@@ -50,6 +55,9 @@ def make(name: str) -> Explorer:
         "flow_layers": _moons_flow,
         "cnf_trajectories": lambda: (ffjord(),),
         "ebm_landscape": _energies,
+        "gan_training": _films,
+        "style_mixing": lambda: (StyleGenerator((1, 28, 28)),),
+        "trilemma": _board,
     }
     keywords = {"step": 0.02} if name == "ebm_landscape" else {}
     return EXPLORERS[name](*arguments[name]() if name in arguments else (), **keywords)
@@ -70,6 +78,30 @@ def _moons_flow() -> tuple:
 
 def _energies() -> tuple:
     return {step: mlp_energy(2, (64, 64)) for step in range(0, 600, 40)}, toy2d.get("gaussians8").sample(500)
+
+
+def _board() -> tuple:
+    """Five families, three seeds of each, with numbers out of the air."""
+    toy, board = toy2d.get("gaussians25"), scoreboard.Board([])
+    for k, family in enumerate(("VAE", "flow", "EBM", "diffusion", "GAN")):
+        for seed in range(3):
+            x = toy.sample((500,)) * (1 + 0.05 * k)
+            time, gap = 3.0 ** (k + 1) + 0.1 * seed, None if family == "GAN" else 0.1 * k + 0.02 * seed
+            good = {"gap": gap, "w2": 0.1 * (k + 1), "w2_floor": 0.05, "covered": 25 - k, "modes": 25, "recall": 1 - 0.1 * k}
+            cost = {"steps": 1000, "seconds": 30.0, "parameters": 10**4, "nfe": 1, "ms_per_1000": time}
+            kind = {"data": "gaussians25", "likelihood": "none", "gap_kind": "n/a"}
+            row = scoreboard.Row(f"{family}_gaussians25", family, seed=seed, **kind, **cost, **good)
+            board.rows.append(row)
+            board.samples[row.key] = x
+    return (board,)
+
+
+def _films() -> tuple:
+    films = {name: Film(every=1) for name in ("one", "other")}
+    for film in films.values():
+        for step in range(20):
+            film(step, GAN(MLP(2, 2, (64, 64)), MLP(2, (), (64, 64)), event_shape=(2,), latent=2))
+    return films, toy2d.get("gaussians25")
 
 
 def measure(name: str, moves: int = 25) -> Iterator[Row]:

@@ -17,6 +17,8 @@ from gmcourse.catalog import ROWS
 from gmcourse.classifier import mlp_classifier
 from gmcourse.cli import app, doctor
 from gmcourse.data import images
+from gmcourse.flows import real_nvp
+from gmcourse.metrics import scoreboard as measuring
 from gmcourse.recipes import Recipe
 from gmcourse.recipes.measures import accuracy, bounds
 from gmcourse.vae import mlp_vae
@@ -65,7 +67,7 @@ def test_module_and_command_are_the_same():
     command = [sys.executable, "-m", "gmcourse", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""
-    for name in ("list", "doctor", "train", "sample", "evaluate", "build"):
+    for name in ("list", "doctor", "train", "sample", "evaluate", "scoreboard", "build"):
         assert f"\n  {name} " in done.stdout
 
 
@@ -225,6 +227,52 @@ def test_usage_errors_are_short():
     assert "Missing argument" in result.stderr and "Traceback" not in result.stderr
     assert "No such command" in run("trian", code=2).stderr
     assert "--steps" in run("train", "tiny", "--steps", "0", code=2).stderr
+
+
+@pytest.fixture
+def contest(monkeypatch):
+    """Two recipes that join the scoreboard of 25 Gaussians, and one of another plane; few samples are measured."""
+    flow = partial(real_nvp, layers=2, hidden=(8,))
+    for name, data in (("first", "gaussians25"), ("second", "gaussians25"), ("third", "swiss_roll")):
+        settings = {"steps": 6, "batch_size": 16}
+        recipes.RECIPES[name] = Recipe(name, name, flow, data, bounds, settings, family=name.upper())
+    monkeypatch.setattr(measuring, "SAMPLES", {"plane": 300, "images": 100})
+
+
+def test_scoreboard_quick_writes_table_data_and_picture(contest):
+    result = run("scoreboard", "--quick", "--models", "first,second", "--budget", "0.05", "--device", "cpu")
+    folder = Path("runs", "scoreboard", "gaussians25")
+    rows = json.loads((folder / "scoreboard.json").read_text())["rows"]
+    assert [(row["model"], row["seed"], row["family"]) for row in rows] == [("first", 0, "FIRST"), ("second", 0, "SECOND")]
+    assert len((folder / "scoreboard.csv").read_text().splitlines()) == 3
+    assert Image.open(folder / "trilemma.png").size[0] == 960
+    for word in ("FIRST", "ms/1000", "thesis 2.6", "has no likelihood", str(folder)):
+        assert word in result.stdout
+
+
+def test_scoreboard_gives_each_data_set_its_models_and_as_many_seeds_as_asked(contest):
+    args = ("--data", "gaussians25,swiss_roll", "--models", "third,first", "--seeds", "2", "--budget", "0.05", "--out", "b")
+    run("scoreboard", *args, "--device", "cpu")
+    for data, model in (("gaussians25", "first"), ("swiss_roll", "third")):
+        rows = json.loads(Path("b", data, "scoreboard.json").read_text())["rows"]
+        assert [(row["model"], row["seed"]) for row in rows] == [(model, 0), (model, 1)]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--data", "nope"), "data must be one of gaussians25, swiss_roll; got 'nope'"),
+        (("--data", "gaussians25,"), "data must be one of gaussians25, swiss_roll; got ''"),
+        (("--quick", "--models", "first,fourth"), "recipe must be one of first, pixels, second, third, tiny; got 'fourth'"),
+        (("--quick", "--models", "third"), "models must be recipes of gaussians25; third is of swiss_roll"),
+        (("--quick", "--budget", "-1"), "budget must be a positive number of seconds; got -1"),
+        (("--quick", "--device", "abacus"), "device must be one of cpu, cuda, mps; got 'abacus'"),
+        (("--quick", "--zoo"), "models must have weights in the zoo; there are none of first, second"),
+    ],
+)
+def test_scoreboard_refuses_in_one_line(contest, args, message):
+    assert message in refused("scoreboard", *args)
+    assert not Path("runs").exists()
 
 
 def test_build_passes_its_arguments_on(monkeypatch):

@@ -14,7 +14,7 @@ FLOORS = (
     {"version", "model", "data", "nets", "sampling", "randomness"},
     {"fit", "training", "checkpoint", "metrics", "classifier", "density_ratio", "mixture"} | FAMILIES,
     {"compositions", "viz"},
-    {"zoo", "recipes"},
+    {"zoo", "recipes", "scoreboard"},
     {"catalog", "exercises", "build", "cli"},
     {PACKAGE, "__main__"},
 )

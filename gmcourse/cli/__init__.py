@@ -116,6 +116,37 @@ def evaluate(model: Model, json: Json = False) -> None:
     print_metrics(model, as_json=json)
 
 
+@app.command("scoreboard")
+@_plainly
+def keep_scoreboard(
+    data: Annotated[
+        str | None, typer.Option(help="Names, with commas [gaussians25,swiss_roll,fashion_mnist; the first if --quick].")
+    ] = None,
+    models: Annotated[str | None, typer.Option(help="Recipes, with commas [all that name a family].")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many [3; with --quick 1].")] = None,
+    budget: Annotated[
+        float | None, typer.Option(help="Seconds of training for each model and seed [30; with --quick 20].")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look, within five minutes.")] = False,
+    zoo: Annotated[bool, typer.Option("--zoo", help="Measure trained weights instead of training.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs", "scoreboard"),
+    device: Annotated[
+        str | None, typer.Option("--device", "--accelerator", help="cpu, cuda or mps [the best there is].")
+    ] = None,
+) -> None:
+    """Compare the families: quality, coverage, speed.
+
+    Every model trains for the same time; the numbers go to CSV and JSON, the picture to a PNG. What is
+    finished is not made again, and a run that was stopped goes on.
+    """
+    from gmcourse import scoreboard
+    from gmcourse.cli.scoreboard import keep_score
+
+    names = data.split(",") if data else ["gaussians25"] if quick else scoreboard.DATA
+    chosen = models.split(",") if models else None
+    keep_score(names, chosen, seeds or (1 if quick else 3), budget or (20.0 if quick else 30.0), out, zoo, device)
+
+
 @app.command()
 @_plainly
 def build(

@@ -38,7 +38,7 @@ def train_recipe(name: str, steps: int | None, seed: int, out: Path, where: str 
     if steps is not None:
         settings.pop("epochs", None)
         settings["steps"] = steps
-    model = _placed(recipe.build(seed), where)
+    model = placed(recipe.build(seed), where)
     state = out / "run.safetensors"
     columns = (
         TextColumn("{task.description}"),
@@ -115,7 +115,8 @@ def _trained(source: str) -> tuple[Trainable, Recipe, dict]:
     return model.eval(), recipe, card
 
 
-def _placed(model: Trainable, where: str | None) -> Trainable:
+def placed(model: Trainable, where: str | None) -> Trainable:
+    """The model on the device of that name, the best there is if None. ValueError for a device that is not there."""
     chosen = where or str(device())
     if chosen.split(":")[0] not in DEVICES:
         raise ValueError(f"device must be one of {', '.join(DEVICES)}; got {chosen!r}")

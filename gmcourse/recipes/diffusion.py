@@ -28,7 +28,8 @@ def _small(data: str, steps: int, **net) -> Recipe:
     summary = f"DDPM of {data.replace('_', ' ')}, patches of 2 × 2, told the class in nine cases of ten"
     settings = {**_FIT, "steps": steps}
     model = partial(image_ddpm, data, **net)
-    return Recipe(f"ddpm_{data}", summary, model, data, partial(denoised, data), settings, labelled=True)
+    measure = partial(denoised, data)
+    return Recipe(f"ddpm_{data}", summary, model, data, measure, settings, labelled=True, family="diffusion")
 
 
 RECIPES = (

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributions import Independent, Uniform
 
 from gmcourse.ebm import (
@@ -22,12 +22,13 @@ from gmcourse.ebm import (
     sliced_score_matching,
 )
 from gmcourse.ebm.ebm import Objective
+from gmcourse.ebm.energy import Energy
 from gmcourse.fit import cosine
 from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.nets.mlp import MLP
 from gmcourse.recipes.measures import energies, gap_to_truth
 from gmcourse.recipes.recipe import Recipe
-from gmcourse.sampling import ULA
+from gmcourse.sampling import MALA, ULA
 
 SIDE = 2.8  # of the plane that energies are normalised over
 _FIT = {"batch_size": 512, "lr": 2e-3, "schedule": cosine(0.05), "clip": 5.0}
@@ -70,10 +71,19 @@ OBJECTIVES: dict[str, tuple[Callable[[], Objective], int]] = {
 }
 
 
-def plane(objective: Objective) -> EBM:
-    """A small energy with Fourier features, normalised over the square."""
+def plane(objective: Objective, **settings) -> EBM:
+    """A small energy with Fourier features, normalised over the square; `settings` of the EBM."""
     energy = mlp_energy(2, (64, 64), features=32)
-    return EBM(energy, objective, event_shape=(2,), start=uniform(2, side=SIDE), box=[(-SIDE, SIDE)] * 2)
+    return EBM(energy, objective, event_shape=(2,), start=uniform(2, side=SIDE), box=[(-SIDE, SIDE)] * 2, **settings)
+
+
+def within_walls(energy: Energy) -> MALA:
+    """Chains that never leave the square: outside of it noise contrast has shown the energy neither data nor noise."""
+
+    def walled(x: Tensor) -> Tensor:
+        return torch.where((x.abs() <= SIDE).all(1), energy(x), torch.inf)
+
+    return MALA(walled, step=0.01)
 
 
 def image_ebm() -> EBM:
@@ -91,12 +101,17 @@ def _recipe(kind: str, data: str) -> Recipe:
     summary = f"energy of {data.replace('_', ' ')} by {kind}"
     lr = {"critic": 3e-3, "energy": 1e-3} if kind == "stein" else _FIT["lr"]
     settings = {**_FIT, "steps": steps, "lr": lr}
-    return Recipe(f"ebm_{kind}_{data}", summary, lambda: plane(make()), data, gap_to_truth, settings)
+    family = "EBM" if kind == "nce" else None  # the best of them speaks for all
+    chains = {"sampler": within_walls} if kind == "nce" else {}
+    return Recipe(
+        f"ebm_{kind}_{data}", summary, lambda: plane(make(), **chains), data, gap_to_truth, settings, family=family
+    )
 
 
 def _images(data: str) -> Recipe:
     source = "thesis Table 5.2 with channels 16, 32, 64, 64; chains as Du and Mordatch 2019"
-    return Recipe(f"ebm_{data}", f"convolutional energy of {data}", image_ebm, data, energies, _IMAGES, source=source)
+    summary = f"convolutional energy of {data}"
+    return Recipe(f"ebm_{data}", summary, image_ebm, data, energies, _IMAGES, source=source, family="EBM")
 
 
 RECIPES = (

@@ -1,4 +1,5 @@
-"""Recipes of chapter 3, image flows: Glow and a plain RealNVP with as many parameters, on the same 32×32 colour images."""
+"""Recipes of chapter 3, image flows: Glow and a plain RealNVP with as many parameters, on the same 32×32 colour images;
+and a RealNVP of clothes."""
 
 from gmcourse.fit import cosine
 from gmcourse.flows.elementwise import Affine
@@ -27,5 +28,15 @@ RECIPES = (
         bits_per_dim,
         _FIT,
         source="Dinh et al. 2017, made small",
+    ),
+    Recipe(
+        "real_nvp_fashion_mnist",
+        "RealNVP, 2 levels of 2 checkerboard and 2 channel couplings, on 10000 Fashion-MNIST images",
+        lambda: image_real_nvp((1, 28, 28), levels=2, depth=2, width=32),
+        "fashion_mnist",
+        bits_per_dim,
+        _FIT,
+        source="Dinh et al. 2017, made small",
+        family="flow",
     ),
 )

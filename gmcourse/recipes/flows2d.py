@@ -41,7 +41,8 @@ HARD: dict[tuple[str, str], tuple[Callable[[], Flow], int]] = {
 def _recipe(kind: str, data: str) -> Recipe:
     builder, steps = HARD.get((kind, data), KINDS[kind])
     summary = f"{kind.replace('_', ' ')} flow on {data.replace('_', ' ')}"
-    return Recipe(f"flow_{kind}_{data}", summary, builder, data, gap_to_truth, {**_FIT, "steps": steps})
+    family = "flow" if kind == "spline" else None  # the best of them speaks for all
+    return Recipe(f"flow_{kind}_{data}", summary, builder, data, gap_to_truth, {**_FIT, "steps": steps}, family=family)
 
 
 RECIPES = (

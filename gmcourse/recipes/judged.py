@@ -9,8 +9,9 @@ from gmcourse import checkpoint
 from gmcourse.classifier import Classifier
 from gmcourse.data.images import load_images
 from gmcourse.diffusion.ddpm import DDPM
+from gmcourse.metrics.precision_recall import improved_precision_recall
 from gmcourse.metrics.samples import frechet_distance
-from gmcourse.model import evaluating
+from gmcourse.model import GenerativeModel, evaluating
 from gmcourse.recipes import features
 from gmcourse.recipes.measures import Numbers
 
@@ -56,10 +57,29 @@ def denoised(data: str, model: DDPM, pairs: tuple[Tensor, Tensor]) -> Numbers:
     here = model.log_small.device
     generator = torch.Generator(here).manual_seed(0)
     fake = torch.cat([model.sample(len(part), labels=part.to(here), generator=generator) for part in y.split(250)])
-    train = load_images(data)[0]
-    train = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[: len(x)]]
+    train = _training_images(data, len(x))
     return {
         "noise_error": noise_error(model, pairs),
         "fid": frechet_distance(x, fake.cpu(), net=net),
         "fid_of_data": frechet_distance(x, train, net=net),
     }
+
+
+def generated(data: str, model: GenerativeModel, x: Tensor) -> Numbers:
+    """The Fréchet distance to at most 1000 test images, and precision and recall against them (Kynkäänniemi et al. 2019), of
+    as many samples, in the features of the course's own net; beside the distance that of as many training images."""
+    net, x = feature_net(data), x[:1000]
+    generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
+    fake = torch.cat([model.sample(len(part), generator=generator).cpu() for part in x.split(250)])
+    precision, recall = improved_precision_recall(x, fake, net=net)
+    return {
+        "fid": frechet_distance(x, fake, net=net),
+        "fid_of_data": frechet_distance(x, _training_images(data, len(x)), net=net),
+        "precision": precision,
+        "recall": recall,
+    }
+
+
+def _training_images(data: str, n: int) -> Tensor:
+    train = load_images(data)[0]
+    return train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]]

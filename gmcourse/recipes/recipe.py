@@ -27,6 +27,7 @@ class Recipe:
         fit: keyword arguments of `fit`.
         labelled: whether the images come with their labels.
         source: where the settings come from.
+        family: under which name the recipe joins the scoreboard of its data, e.g. "VAE"; None stays out.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Recipe:
     fit: Mapping = field(default_factory=dict)
     labelled: bool = False
     source: str = "this course"
+    family: str | None = None
 
     def build(self, seed: int = 0) -> Trainable:
         """The untrained model; the same seed gives the same initial weights, and the caller's random state is left alone."""

@@ -37,6 +37,7 @@ RECIPES = tuple(
         gap_to_truth,
         {**_FIT, "steps": steps},
         source="Karras et al. 2022, Table 1; weights as LSGM Table 1",
+        family="diffusion",
     )
     for data, (data_scale, feature_scale, steps) in DATA.items()
 )

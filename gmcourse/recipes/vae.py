@@ -1,5 +1,7 @@
 """Recipes of chapter 2, variational auto-encoders."""
 
+from functools import partial
+
 from gmcourse.fit import cosine
 from gmcourse.recipes.measures import bounds, gap_to_truth
 from gmcourse.recipes.recipe import Recipe
@@ -8,6 +10,7 @@ from gmcourse.vae import Gaussian, conv_hierarchy, conv_vae, linear_beta, mlp_va
 _LIVE = {"steps": 6000, "batch_size": 256, "lr": 2e-3, "schedule": cosine()}
 BETAS = (0.1, 0.5, 1.0, 4.0, 16.0)
 _IMAGES = {"batch_size": 64, "lr": 1e-3, "schedule": cosine(0.02), "clip": 100.0, "checkpoint_every": 250}
+_SHARPENED = partial(mlp_vae, hidden=(128, 128, 128), input_scale=4.0)
 
 RECIPES = (
     Recipe(
@@ -29,10 +32,20 @@ RECIPES = (
     Recipe(
         "vae_gaussians25",
         "VAE with sharpened input layers on 25 Gaussians",
-        lambda: mlp_vae(hidden=(128, 128, 128), input_scale=4.0),
+        _SHARPENED,
         "gaussians25",
         gap_to_truth,
         _LIVE,
+        family="VAE",
+    ),
+    Recipe(
+        "vae_swiss_roll",
+        "VAE with sharpened input layers on the Swiss roll",
+        _SHARPENED,
+        "swiss_roll",
+        gap_to_truth,
+        _LIVE,
+        family="VAE",
     ),
     Recipe(
         "vae_mnist",
@@ -49,6 +62,7 @@ RECIPES = (
         "fashion_mnist",
         bounds,
         {**_IMAGES, "steps": 3000},
+        family="VAE",
     ),
     Recipe(
         "hvae_mnist",

@@ -10,14 +10,19 @@ last, so the picture always ends at the value under the thumb.
 The same object needs no notebook: `picture(**values)` returns the PNG. Shown in a page without a kernel it
 is a still picture, because its output carries the PNG beside the widget. An error in `compute` or `draw` is
 written where the picture would be.
+
+A live picture may answer the pointer, too: `hotspots(axes, data)` names discs of it with something to say. They are
+laid over the image as HTML whose style sheet shows what belongs to the disc under the pointer; no script runs.
 """
 
 import base64
 import inspect
 import io
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +32,42 @@ from gmcourse.viz.canvas import Canvas, message
 from gmcourse.viz.controls import Control
 
 TRACK = 17  # width of a control beside its label, in letter heights
+HOVER = """<style>
+.gmcourse-hotspot {position: absolute; border-radius: 50%; outline: none}
+.gmcourse-hotspot:hover, .gmcourse-hotspot:focus {z-index: 1; box-shadow: 0 0 0 2px #262626}
+.gmcourse-hotspot > div {display: none; position: absolute; pointer-events: none; width: max-content; gap: 8px;
+  padding: 6px; background: white; color: #262626; border: 1px solid #949494; border-radius: 3px;
+  font-size: 11px; line-height: 1.3; white-space: pre-line}
+.gmcourse-hotspot:hover > div, .gmcourse-hotspot:focus > div {display: flex}
+.gmcourse-hotspot span::first-line {font-weight: bold}
+.gmcourse-hotspot img {align-self: flex-start; max-width: none; margin: 0}
+</style>"""
+
+
+@dataclass(frozen=True)
+class Hotspot:
+    """A disc of the picture that answers the pointer.
+
+    `x`, `y` and `radius` are pixels from the picture's left and upper edge; `words` may have several lines, the first
+    in bold; `thumbnail` is a small PNG, shown beside the words as large as it is, or empty.
+    """
+
+    x: float
+    y: float
+    radius: float
+    words: str
+    thumbnail: bytes = b""
+
+    def html(self, width: float, height: float) -> str:
+        """The disc on a picture of this size, what it says turned towards the picture's middle."""
+        side = "left" if self.x < width / 2 else "right"
+        edge = "top" if self.y < height / 2 else "bottom"
+        at = f"left: {self.x - self.radius:.1f}px; top: {self.y - self.radius:.1f}px"
+        size = f"width: {2 * self.radius:.1f}px; height: {2 * self.radius:.1f}px"
+        data = base64.b64encode(self.thumbnail).decode("ascii")
+        image = f'<img alt="" src="data:image/png;base64,{data}">' if data else ""
+        says = f'<div style="{side}: calc(100% + 4px); {edge}: 0">{image}<span>{escape(self.words)}</span></div>'
+        return f'<div class="gmcourse-hotspot" tabindex="0" style="{at}; {size}">{says}</div>'
 
 
 class Explorer:
@@ -36,7 +77,8 @@ class Explorer:
     arguments to controls. `backdrop(axes)` draws what stands still, once: with it, `draw` only adds to it
     (on top of it), which is about three times as fast. Colour bars belong in the backdrop. `panels` is
     (rows, columns) of axes, `size` (width, height) in inches at 80 dpi, `caption` a plain sentence shown
-    below the picture and, where no picture can be shown, in its place.
+    below the picture and, where no picture can be shown, in its place. `hotspots(axes, data)`, called when the
+    data are drawn, returns the places of the picture that answer the pointer; later ones lie above earlier ones.
 
     >>> from gmcourse.viz import Slider
     >>> slope = Slider(-1, 1, 0.1, 0.5)
@@ -55,6 +97,7 @@ class Explorer:
         panels: tuple[int, int] = (1, 1),
         size: tuple[float, float] = (5.0, 4.0),
         caption: str = "",
+        hotspots: Callable[[Any, Any], Sequence[Hotspot]] | None = None,
     ):
         if not controls:
             raise ValueError("controls must name at least one control; got none")
@@ -63,10 +106,10 @@ class Explorer:
         self.error: Exception | None = None
         self._values = {name: control.value for name, control in controls.items()}
         inspect.signature(compute).bind(**self._values)
-        self._compute, self._draw, self._backdrop = compute, draw, backdrop
+        self._compute, self._draw, self._backdrop, self._hotspots = compute, draw, backdrop, hotspots
         self._panels, self._size = panels, size
         self._canvas: Canvas | None = None
-        self._box = None
+        self._box = self._overlay = None
 
     @property
     def values(self) -> dict[str, Any]:
@@ -79,10 +122,11 @@ class Explorer:
         Raises ValueError for an unknown control or a value out of range, and whatever `compute` and `draw`
         raise.
         """
-        data = self._compute(**(self._values | self._checked(values)))
-        if self._canvas is None:
-            self._canvas = Canvas(self._draw, self._first, self._backdrop, self._panels, self._size)
-        return self._canvas.picture(data)
+        return self._paint(values)[0]
+
+    def hotspots(self, **values: Any) -> list[Hotspot]:
+        """What of the picture at these values answers the pointer, and how; raises as `picture` does."""
+        return self._answers(self._paint(values)[1])
 
     def set(self, **values: Any) -> None:
         """Move controls to these values, as a reader's hand would, and show the picture there.
@@ -115,6 +159,18 @@ class Explorer:
         self._build()
         return self._image
 
+    def _paint(self, values: dict[str, Any]) -> tuple[bytes, Any]:
+        data = self._compute(**(self._values | self._checked(values)))
+        if self._canvas is None:
+            self._canvas = Canvas(self._draw, self._first, self._backdrop, self._panels, self._size)
+        return self._canvas.picture(data), data
+
+    def _answers(self, data: Any) -> list[Hotspot]:
+        if self._hotspots is None:
+            return []
+        axes = self._canvas.figure.axes[: prod(self._panels)]
+        return list(self._hotspots(axes[0] if len(axes) == 1 else axes, data))
+
     def _first(self) -> Any:
         return self._compute(**{name: control.value for name, control in self.controls.items()})
 
@@ -132,12 +188,16 @@ class Explorer:
 
     def _show(self) -> None:
         try:
-            picture, self.error = self.picture(), None
+            picture, data = self._paint({})
+            answers, self.error = self._answers(data), None
         except Exception as error:
-            picture, self.error = message(self._report(error), self._size), error
+            picture, answers, self.error = message(self._report(error), self._size), [], error
         width, height = Image.open(io.BytesIO(picture)).size
         with self._image.hold_sync():
             self._image.value, self._image.width, self._image.height = picture, str(width), str(height)
+        if self._overlay is not None:
+            discs = "".join(answer.html(width, height) for answer in answers)
+            self._overlay.value = f'{HOVER}<div style="position: relative; width: {width}px">{discs}</div>'
 
     def _report(self, error: Exception) -> str:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -159,8 +219,8 @@ class Explorer:
             widget.style.description_width, widget.layout.width = f"{words}em", f"{words + TRACK}em"
             widget.observe(self._moved, "value")
         self._image = ipywidgets.Image(format="png", layout={"flex": "0 0 auto"})
+        right = [self._image if self._hotspots is None else self._layers()]
         self._show()
-        right = [self._image]
         if self.caption:
             layout = {"width": f"{self._image.width}px"}
             words = f'<p style="line-height: 1.35; margin: 0.3em 0">{escape(self.caption)}</p>'
@@ -169,6 +229,16 @@ class Explorer:
             [ipywidgets.VBox(list(self._inputs.values())), ipywidgets.VBox(right)],
             layout={"display": "flex", "flex_flow": "row wrap", "align_items": "flex-start"},
         )
+
+    def _layers(self):
+        """The image and, in the same cell of a grid, what lies over it."""
+        import ipywidgets
+
+        self._overlay = ipywidgets.HTML(layout={"overflow": "visible"})
+        for layer in (self._image, self._overlay):
+            layer.layout.grid_area, layer.layout.margin = "1 / 1", "2px"
+        look = {"overflow": "visible", "flex": "0 0 auto", "align_items": "flex-start"}
+        return ipywidgets.GridBox([self._image, self._overlay], layout=look)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         still = base64.b64encode(self.image.value).decode("ascii")

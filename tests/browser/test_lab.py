@@ -91,11 +91,12 @@ def run_all(page, minutes: float = 5) -> None:
 
 
 def explorer_in(page, nth: int = 0):
-    """The output that holds a slider and a picture, its first slider's handle, and the picture."""
+    """The output that holds controls and a picture, its first slider's handle (without one: its list), the picture."""
     outputs = page.locator(".jp-OutputArea-output").filter(has=page.locator("img.widget-image"))
-    output = outputs.filter(has=page.locator(".noUi-handle")).nth(nth)
+    output = outputs.filter(has=page.locator(".noUi-handle, select")).nth(nth)
     output.wait_for()
-    return output, output.locator(".noUi-handle").first, output.locator("img.widget-image")
+    sliders, lists = output.locator(".noUi-handle"), output.locator("select")
+    return output, (sliders if sliders.count() else lists).first, output.locator("img.widget-image")
 
 
 def press_and_wait(page, handle, picture, presses: int) -> None:
@@ -154,6 +155,42 @@ def test_a_chapter_runs_and_its_first_slider_moves_the_picture(lab, page, screen
     output.scroll_into_view_if_needed()
     press_and_wait(page, handle, picture, presses=5)
     page.screenshot(path=screenshots / f"{path.stem}.png")
+
+
+def test_pointing_at_a_mark_of_the_scoreboard_shows_its_samples_and_numbers(lab, page, screenshots):
+    """And only while the pointer is there; without a script. The disc lies on the mark: the picture has its colour there."""
+    source = """
+from gmcourse.data import toy2d
+from gmcourse.metrics.scoreboard import Board, Row
+from gmcourse.viz.explorers import trilemma
+rows, x = [], toy2d.get("gaussians25").sample((500,))
+for k, family in enumerate(("VAE", "flow", "EBM", "diffusion", "GAN")):
+    cost = {"steps": 9, "seconds": 30.0, "parameters": 5, "nfe": 1, "ms_per_1000": 3.0**k, "w2": 0.1 * (k + 1)}
+    rows.append(Row(f"{family}_gaussians25", family, "gaussians25", 0, **cost, likelihood="none", gap_kind="n/a"))
+trilemma(Board(rows, {row.key: x for row in rows}))
+"""
+    open_notebook(page, lab.add("hover.ipynb", notebook(source)))
+    run_all(page)
+    picture, discs = page.locator("img.widget-image"), page.locator(".gmcourse-hotspot")
+    picture.scroll_into_view_if_needed()
+    assert discs.count() == 5
+    still, corner = Image.fromarray(shown(page, picture).astype(np.uint8)), picture.bounding_box()
+    for disc in discs.all():
+        box, says = disc.bounding_box(), disc.locator("> div")
+        middle = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        red, green, blue = still.getpixel((round(middle[0] - corner["x"]), round(middle[1] - corner["y"])))
+        assert min(red, green, blue) < 200  # a mark is there, not paper
+        assert not says.is_visible()
+        page.mouse.move(*middle)
+        assert says.is_visible() and says.locator("img").bounding_box()["width"] == 120
+        assert "W₂: " in says.inner_text()
+        page.screenshot(path=screenshots / f"hover-{says.inner_text().split()[0]}.png")
+        page.mouse.move(5, 5)
+        assert not says.is_visible()
+    before = discs.first.get_attribute("style")
+    _, first, picture = explorer_in(page)
+    press_and_wait(page, first, picture, presses=1)
+    assert discs.count() == 5 and discs.first.get_attribute("style") != before
 
 
 def test_moves_that_come_too_fast_are_dropped_but_never_the_last(lab, page):

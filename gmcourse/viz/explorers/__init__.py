@@ -1,6 +1,7 @@
 """The course's explorers by name: functions that return an `Explorer`; some want trained models."""
 
 from gmcourse.viz.explorers.contrast import noise_contrastive
+from gmcourse.viz.explorers.dirac import dirac_gan
 from gmcourse.viz.explorers.divergences import divergence_fit
 from gmcourse.viz.explorers.ebm_concepts import compose_concepts
 from gmcourse.viz.explorers.ebm_denoising import dsm_sigma
@@ -10,11 +11,14 @@ from gmcourse.viz.explorers.film import diffusion_film
 from gmcourse.viz.explorers.flow_layers import flow_layers
 from gmcourse.viz.explorers.flow_playground import flow_playground
 from gmcourse.viz.explorers.flow_trajectories import cnf_trajectories
+from gmcourse.viz.explorers.gan_training import gan_training
 from gmcourse.viz.explorers.landscape import mixture_landscape
 from gmcourse.viz.explorers.langevin import langevin_particles
 from gmcourse.viz.explorers.phase_space import cld_phase_space
 from gmcourse.viz.explorers.race import sampler_race
 from gmcourse.viz.explorers.schedules import schedule_designer
+from gmcourse.viz.explorers.style_mixing import style_mixing
+from gmcourse.viz.explorers.trilemma import trilemma
 from gmcourse.viz.explorers.vae import beta_traversal, prior_hole
 
 GENERAL = (five_families, mixture_landscape)
@@ -23,4 +27,6 @@ CHAPTER2 = (beta_traversal, prior_hole)
 CHAPTER3 = (flow_layers, flow_playground, cnf_trajectories)
 CHAPTER4 = (ebm_landscape, dsm_sigma, compose_concepts)
 CHAPTER5 = (diffusion_film, schedule_designer, sampler_race, cld_phase_space)
-EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3 + CHAPTER4 + CHAPTER5}
+CHAPTER6 = (gan_training, dirac_gan, style_mixing)
+CHAPTER7 = (trilemma,)
+EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3 + CHAPTER4 + CHAPTER5 + CHAPTER6 + CHAPTER7}

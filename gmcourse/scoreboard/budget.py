@@ -1,0 +1,52 @@
+r"""How many steps fit into so many seconds: found once on a throw-away copy, so that all seeds make the same number.
+
+    steps = budget / time per step
+
+The time per step is that of the fastest of some blocks, after a first one that warms up: what else the machine does makes
+blocks slower, never faster. On the CPU the clock stands still while another program has the core, so that a busy machine
+affords as many steps as an idle one, and takes longer over them. A block holds every player's move equally often. Steps,
+unlike seconds, can be repeated: a row that is made again with the same steps has the same numbers.
+"""
+
+import math
+import time
+
+import torch
+
+from gmcourse.fit import fit
+from gmcourse.model import Trainable
+from gmcourse.recipes import Recipe
+from gmcourse.training.feed import Data
+
+BLOCKS = 4  # at least, the first one warms up
+SECONDS = 2.0  # about as long as that, where the blocks allow
+ENDLESS = 10**7
+
+
+def affordable_steps(recipe: Recipe, data: Data, budget: float, device: str | torch.device = "cpu") -> int:
+    """How many steps of the recipe take `budget` seconds on the device; at least one of each player's moves."""
+    model = recipe.build().to(device)
+    turn = math.lcm(*(player.every for player in model.players()))
+    return max(turn, int(budget / seconds_per_step(model, recipe, data, turn, min(SECONDS, 0.2 * budget))))
+
+
+def seconds_per_step(model: Trainable, recipe: Recipe, data: Data, turn: int, patience: float) -> float:
+    """Seconds per step in the fastest block; trains the model for `patience` seconds and for `BLOCKS` blocks."""
+    here = next(model.parameters()).device
+    clock = time.thread_time if here.type == "cpu" else time.perf_counter
+    times = [clock()]
+
+    def tick(step: int, _: Trainable) -> bool:
+        if step % turn == 0:
+            if here.type == "cuda":
+                torch.cuda.synchronize(here)
+            times.append(clock())
+        return len(times) > BLOCKS and times[-1] - times[0] > patience
+
+    settings = {k: v for k, v in recipe.fit.items() if k not in ("epochs", "steps", "checkpoint_every")}
+    fit(model, data, **settings, steps=ENDLESS, callback=tick, progress=False)
+    turns = len(times) - 1
+    length = max(1, turns // (4 * BLOCKS))  # turns per block
+    marks = times[::length]
+    blocks = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
+    return min(blocks[1:] or blocks) / (length * turn)

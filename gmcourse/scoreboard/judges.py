@@ -1,0 +1,122 @@
+r"""How a claim about a family is told from the lines of a board: functions (line, all lines) -> True, False or None.
+
+None says that it can't be told. Quality is the W2 of points, the Fréchet distance of images; it is compared with the best
+on the board, or with two sets of true samples where those are no nearer: below that floor a distance is chance.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from statistics import median
+
+from gmcourse.metrics.scoreboard import Line
+
+NEAR = 1.5  # times the best W2 or FID: up to there quality is excellent, beyond it is low
+SLOW = 10.0  # times the fastest family's time for a sample
+STEADY = 0.25  # standard deviation over seeds, as a share of the mean W2 or FID
+CLOSE = 0.1  # nats, of a good likelihood
+PARTIAL = 0.9  # of the best recall
+
+
+def quality(line: Line) -> tuple[str, float | None]:
+    """The column that tells quality, and its mean: Fréchet distance of images, W2 of points."""
+    column = "w2" if line["fid"] is None else "fid"
+    return column, line[column]
+
+
+def ratio(line: Line, lines: Sequence[Line]) -> float | None:
+    """Quality over the best of all, or over the floor where that is farther."""
+    column, mine = quality(line)
+    found = [other[column] for other in lines if other[column] is not None]
+    floor = line["w2_floor" if column == "w2" else "fid_of_data"] or 0.0
+    return None if mine is None or len(found) < 2 else mine / max(floor, min(found), 1e-12)
+
+
+def excellent(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Near the best."""
+    found = ratio(line, lines)
+    return None if found is None else found <= NEAR
+
+
+def low_quality(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Not near the best."""
+    found = ratio(line, lines)
+    return None if found is None else found > NEAR
+
+
+def low_on_images(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Not near the best, on images."""
+    return None if line["fid"] is None else low_quality(line, lines)
+
+
+def fast(line: Line, lines: Sequence[Line]) -> bool | None:
+    """One evaluation of the network makes a sample."""
+    return line["nfe"] <= 1
+
+
+def slow(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Many times slower than the fastest."""
+    if len(lines) < 2:
+        return None
+    return line["ms_per_1000"] >= SLOW * min(other["ms_per_1000"] for other in lines)
+
+
+def steady(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Quality varies little over seeds."""
+    column, value = quality(line)
+    return None if value is None or line.spread[column] is None else line.spread[column] <= STEADY * value
+
+
+def unsteady(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Quality varies over seeds."""
+    found = steady(line, lines)
+    return None if found is None else not found
+
+
+def exact(line: Line, lines: Sequence[Line]) -> bool | None:
+    """log_prob is exact."""
+    return line.likelihood == "exact"
+
+
+def estimable(line: Line, lines: Sequence[Line]) -> bool | None:
+    """log_prob is exact or a bound."""
+    return line.likelihood in ("exact", "lower bound")
+
+
+def no_likelihood(line: Line, lines: Sequence[Line]) -> bool | None:
+    """There is no log_prob."""
+    return line.likelihood == "none"
+
+
+def near_truth(line: Line, lines: Sequence[Line]) -> bool | None:
+    """The likelihood gap is small."""
+    return None if line["gap"] is None else line["gap"] <= CLOSE
+
+
+def dominated(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Somebody is better with no more parameters."""
+    mine = quality(line)[1]
+    if mine is None or len(lines) < 2:
+        return None
+    rivals = [o for o in lines if o["parameters"] <= line["parameters"] and o.model != line.model]
+    return any((quality(o)[1] or inf) < mine for o in rivals)
+
+
+def costly_steps(line: Line, lines: Sequence[Line]) -> bool | None:
+    """A step of training takes longer than the median of all."""
+    if len(lines) < 2:
+        return None
+    costs = [o["seconds"] / o["steps"] for o in lines]
+    return line["seconds"] / line["steps"] > median(costs)
+
+
+def loses_modes(line: Line, lines: Sequence[Line]) -> bool | None:
+    """Some seed misses a mode; on data without modes recall is well below the best."""
+    if line["modes"] is not None:
+        return line.worst_covered < line["modes"]
+    return line["recall"] < PARTIAL * max(o["recall"] for o in lines) if len(lines) > 1 else None
+
+
+def sharper_than_vae(line: Line, lines: Sequence[Line]) -> bool | None:
+    """More precise than the VAE."""
+    rivals = [o["precision"] for o in lines if o.family == "VAE"]
+    return line["precision"] > max(rivals) if rivals else None

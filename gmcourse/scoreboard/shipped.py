@@ -1,0 +1,21 @@
+"""The results that come with the course: one board for each data set, made by `gmcourse scoreboard`."""
+
+from pathlib import Path
+
+from gmcourse.metrics.scoreboard import Board
+
+FOLDER = Path(__file__).parent / "results"
+
+
+def results(data: str) -> Board:
+    """The board of a data set that comes with the course. ValueError lists what there is.
+
+    >>> results("nope")
+    Traceback (most recent call last):
+    ...
+    ValueError: data must be one of ...; got 'nope'
+    """
+    there = sorted(path.parent.name for path in FOLDER.glob("*/scoreboard.json"))
+    if data not in there:
+        raise ValueError(f"data must be one of {', '.join(there) or 'none'}; got {data!r}")
+    return Board.read(FOLDER / data)
