@@ -20,13 +20,16 @@ CLASSIFIERS = [name for name, measure in MEASURED.items() if measure is measures
 IMAGE_EBMS = [name for name, measure in MEASURED.items() if measure is measures.energies]
 IMAGE_FLOWS = [name for name, measure in MEASURED.items() if measure is measures.bits_per_dim]
 DENOISERS = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.denoised]
+GENERATED = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.generated]
+PLANE_GANS = [name for name, measure in MEASURED.items() if measure is measures.modes]
 
 
 def test_every_model_is_measured_again():
-    assert sorted(IMAGES + TOYS + CLASSIFIERS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS) == sorted(zoo.NAMES)
+    kinds = IMAGES, TOYS, CLASSIFIERS, IMAGE_FLOWS, IMAGE_EBMS, DENOISERS, GENERATED, PLANE_GANS
+    assert sorted(name for kind in kinds for name in kind) == sorted(zoo.NAMES)
 
 
-@pytest.mark.parametrize("name", IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS)
+@pytest.mark.parametrize("name", IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS + GENERATED + PLANE_GANS)
 def test_weights_load_and_sample(name):
     model = zoo.load(name)
     assert not model.training
@@ -181,3 +184,30 @@ def test_saved_weights_are_named_after_recipe_and_seed(tmp_path, monkeypatch):
     path = zoo.save(model, recipe.card(model, history, 3))
     assert path.name == "vae_gaussians25_plain_seed3.safetensors"
     assert checkpoint.read(path)[1]["training"]["steps"] == 2
+
+
+@pytest.mark.parametrize("name", PLANE_GANS)
+def test_modes_on_the_cards_are_counted_again(name):
+    recipe, said = recipes.get(zoo.card(name)["recipe"]), zoo.card(name)["metrics"]
+    found = recipe.evaluate(zoo.load(name))
+    assert abs(found["modes"] - said["modes"]) <= 1  # a mode at the edge of being covered
+    assert found["within"] == pytest.approx(said["within"], abs=5e-3)
+    assert found["mode_kl"] == pytest.approx(said["mode_kl"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_samples_of_image_gans_are_as_near_to_the_data_as_the_card_says(name):
+    recipe, said = recipes.get(name), zoo.card(name)["metrics"]
+    found = recipe.evaluate(zoo.load(name))
+    assert found["fid"] == pytest.approx(said["fid"], rel=0.02)
+    assert (found["precision"], found["recall"]) == pytest.approx((said["precision"], said["recall"]), abs=0.01)
+
+
+def test_a_plain_gan_loses_modes_and_the_best_cure_none():
+    """Chapter 6's table: what the cards of three seeds say, which the test above counts again."""
+
+    def cards(stem):
+        return [zoo.card(name)["metrics"] for name in (stem, f"{stem}_seed1", f"{stem}_seed2")]
+
+    assert min(card["modes"] for card in cards("gan_plain_gaussians25")) < 20
+    assert all(card["modes"] == 25 and card["within"] >= 0.6 for card in cards("gan_gaussians25"))

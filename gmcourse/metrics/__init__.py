@@ -16,6 +16,7 @@ from gmcourse.metrics.mmd import median_bandwidth, mmd2
 from gmcourse.metrics.modes import ModeReport, mode_report, stacked_mnist_modes
 from gmcourse.metrics.neighbours import Neighbours, nearest_neighbours
 from gmcourse.metrics.ood import auroc
+from gmcourse.metrics.pareto import undominated
 from gmcourse.metrics.partition import LogZ, ess, log_z_ais, log_z_ais_reverse, log_z_grid, log_z_importance
 from gmcourse.metrics.precision_recall import PRDCurve, PrecisionRecall, improved_precision_recall, prd
 from gmcourse.metrics.samples import frechet_distance, frechet_gaussians, inception_score, kernel_distance
@@ -56,5 +57,6 @@ __all__ = [
     "stacked_mnist_modes",
     "total_variation",
     "total_variation_mc",
+    "undominated",
     "wasserstein",
 ]

@@ -17,7 +17,7 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, image: Sequence[int], outputs: int, *, width: int = 32, levels: int = 2):
         super().__init__()
-        channels, size = _pyramid(image, width, levels)
+        channels, size = pyramid(image, width, levels)
         layers: list[nn.Module] = []
         for before, after in zip([image[0], *channels], channels, strict=False):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.SiLU()]
@@ -43,7 +43,7 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, inputs: int, image: Sequence[int], *, width: int = 32, levels: int = 2):
         super().__init__()
-        channels, size = _pyramid(image, width, levels)
+        channels, size = pyramid(image, width, levels)
         layers: list[nn.Module] = [nn.Linear(inputs, channels[-1] * size[0] * size[1]), nn.SiLU()]
         layers += [nn.Unflatten(1, (channels[-1], *size))]
         for before, after in zip(channels[::-1], channels[-2::-1], strict=False):
@@ -62,7 +62,7 @@ def unfold(channels: int, outputs: int) -> list[nn.Module]:
     return [nn.Conv2d(channels, 4 * outputs, 3, padding=1), nn.PixelShuffle(2)]
 
 
-def _pyramid(image: Sequence[int], width: int, levels: int) -> tuple[list[int], tuple[int, int]]:
+def pyramid(image: Sequence[int], width: int, levels: int) -> tuple[list[int], tuple[int, int]]:
     """Channels of every level and the size at the top of the pyramid."""
     _, h, w = image
     if levels < 1:

@@ -20,7 +20,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gmcourse.nets.conv import _pyramid as pyramid
+from gmcourse.nets.conv import pyramid
 from gmcourse.nets.denoiser import check_context
 from gmcourse.nets.minibatch import MinibatchStd
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmcourse.model import check_count
-from gmcourse.nets.conv import _pyramid as pyramid
+from gmcourse.nets.conv import pyramid
 
 SLOPE = 0.2  # of leaky ReLUs below 0
 MOMENTUM = 0.995  # of the mean style

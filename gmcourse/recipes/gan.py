@@ -14,14 +14,14 @@ from gmcourse.recipes.recipe import Recipe
 
 LATENT = 64
 _SHAPE = (1, 28, 28)
-_FIT = {"batch_size": 32, "schedule": cosine(), "ema": {"critic": None, "generator": 0.998}, "checkpoint_every": 200}
+_FIT = {"batch_size": 32, "schedule": cosine(), "ema": {"critic": None, "generator": 0.995}, "checkpoint_every": 200}
 _DCGAN = {
     **_FIT,
     "steps": 5000,
     "lr": {"critic": 2e-3, "generator": 4e-3},
     "optimizer": partial(torch.optim.Adam, betas=(0.5, 0.99)),
 }
-_STYLE = {**_FIT, "steps": 3000, "lr": 1e-3, "optimizer": partial(torch.optim.Adam, betas=(0.0, 0.99))}
+_STYLE = {**_FIT, "steps": 8000, "lr": 1e-3, "optimizer": partial(torch.optim.Adam, betas=(0.0, 0.99))}
 
 
 def dcgan() -> GAN:

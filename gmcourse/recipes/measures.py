@@ -11,9 +11,11 @@ from gmcourse.ebm import EBM
 from gmcourse.flows import dequantise
 from gmcourse.flows.flow import Flow
 from gmcourse.metrics.likelihood import likelihood_gap
+from gmcourse.metrics.modes import mode_report
 from gmcourse.metrics.ood import auroc
+from gmcourse.metrics.transport import wasserstein
 from gmcourse.model import GenerativeModel
-from gmcourse.randomness import seeded
+from gmcourse.randomness import draw, seeded
 from gmcourse.vae import VAE, HierarchicalVAE, LatentGrid, elbo, iwae_bound
 
 Numbers = dict[str, float]
@@ -30,6 +32,21 @@ def gap_to_truth(model: GenerativeModel, data: Distribution) -> Numbers:
     """KL(data ‖ model) in nats on 2000 fresh points; a VAE's density is integrated where its latent space allows."""
     gap = likelihood_gap(by_quadrature(model) or model, data, n=2000)
     return {"gap": gap.value, "gap_stderr": gap.stderr}
+
+
+def modes(model: GenerativeModel, data: Distribution) -> Numbers:
+    """What 10 000 samples reach of a mixture: modes covered, their KL in nats, and the share within 4σ of a mode."""
+    x = model.sample(10_000, generator=torch.Generator(next(model.parameters()).device).manual_seed(0)).cpu()
+    report = mode_report(x, data)
+    return {"modes": report.covered, "mode_kl": report.kl, "within": report.within}
+
+
+def transport(model: GenerativeModel, data: Distribution) -> Numbers:
+    """W₂ of 1000 samples to as many of the data, in units of x; beside it that of as many other data, the floor."""
+    generator = torch.Generator().manual_seed(0)
+    real, other = (draw(data, 1000, generator=generator) for _ in range(2))
+    x = model.sample(1000, generator=torch.Generator(next(model.parameters()).device).manual_seed(0)).cpu()
+    return {"w2": wasserstein(x, real), "w2_of_data": wasserstein(other, real)}
 
 
 def bounds(model: VAE | HierarchicalVAE, images: Tensor) -> Numbers:
