@@ -38,7 +38,7 @@ class Critic(Trainable):
         event_shape: of one datum.
         objective: one of `OBJECTIVES`.
         regularisers: penalties that are added to the loss.
-        clip: largest |weight|, enforced before each loss: after every step, seen from whoever looks at the critic next.
+        clip: largest |weight|, enforced before each loss and each look without a graph, so that nobody sees a larger one.
         classes: number of labels.
 
     Raises ValueError for an objective and regularisers that do not go together, and for penalties on a net with batch
@@ -76,6 +76,8 @@ class Critic(Trainable):
 
     def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
         """Logits (n,) of x (n, *event_shape), with labels (n,) if there are classes. Raises ValueError for others."""
+        if not torch.is_grad_enabled():
+            self.clip_weights()
         logits = self.net(x) if labels is None else self.net(x, one_hot(labels, self.classes, x))
         if logits.shape != (len(x),):
             raise ValueError(f"critic must give shape (n,); got {tuple(logits.shape)} for x of shape {tuple(x.shape)}")

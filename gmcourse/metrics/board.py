@@ -62,7 +62,9 @@ NUMBERS = tuple(name for name in COLUMNS if name not in (*WORDS, "seed"))
 SHOWN = {  # heading -> (column, format)
     "gap": ("gap", "{:.3f}"),
     "W2": ("w2", "{:.3f}"),
+    "W2 of data": ("w2_floor", "{:.3f}"),
     "FID": ("fid", "{:.2f}"),
+    "FID of data": ("fid_of_data", "{:.2f}"),
     "modes": ("covered", "{:.1f}"),
     "mode KL": ("mode_kl", "{:.3f}"),
     "within 4σ": ("within", "{:.3f}"),

@@ -1,14 +1,14 @@
 """Who is best when several numbers count: nobody, perhaps, but some are worse in everything (Pareto)."""
 
-import torch
 from torch import Tensor
 
 
 def undominated(scores: Tensor) -> Tensor:
-    """Rows of scores (n, m), larger is better, that no other row equals or beats in every column and beats in one: bool (n,).
+    """Rows of scores (n, m), larger is better, that no row equals or beats in every column and beats in one: bool (n,).
 
     Of equal rows none dominates the other. Raises ValueError for another shape and for NaN, which compares with nothing.
 
+    >>> import torch
     >>> undominated(torch.tensor([[1.0, 3.0], [2.0, 2.0], [0.5, 3.0]]))
     tensor([ True,  True, False])
     """

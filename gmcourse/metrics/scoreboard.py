@@ -30,6 +30,7 @@ from gmcourse.metrics.samples import frechet_distance
 from gmcourse.metrics.transport import wasserstein
 from gmcourse.model import GenerativeModel, Likelihood, check_count
 from gmcourse.randomness import draw, seeded
+from gmcourse.training.feed import key
 
 __all__ = ["Board", "Line", "Row", "draw_timed", "measure", "measured"]
 
@@ -76,7 +77,7 @@ def measured(
     """
     plane = isinstance(data, Distribution)
     n = SAMPLES["plane" if plane else "images"] if n is None else check_count(n)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(key(seed, "data"))  # else a model that draws as the data do meets itself
     if plane:
         _enough_points(n, data)
         real, other = (draw(data, n, generator=generator) for _ in range(2))
@@ -145,7 +146,8 @@ def _gap(model: GenerativeModel, data: Distribution, log_prob: Density | None, n
     elif model.likelihood is Likelihood.LOWER_BOUND:
         kind = "bound"
     elif model.likelihood is Likelihood.UNNORMALIZED:
-        log_z = log_z_grid(lambda x: -model.log_prob(x if place is None else x.to(place)), Grid.around(data))
+        wide = Grid.around(data, margin=1.0)  # three times as wide: mass that strays from the data counts, too
+        log_z = log_z_grid(lambda x: -model.log_prob(x if place is None else x.to(place)), wide)
         kind, density = "quadrature", lambda x: model.log_prob(x if place is None else x.to(place)) - log_z
     with seeded(seed, "cpu" if place is None else place.device):
         return {"gap": likelihood_gap(density, data, n=n, seed=seed).value, "gap_kind": kind}

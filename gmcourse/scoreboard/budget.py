@@ -2,10 +2,10 @@ r"""How many steps fit into so many seconds: found once on a throw-away copy, so
 
     steps = budget / time per step
 
-The time per step is that of the fastest of some blocks, after a first one that warms up: what else the machine does makes
-blocks slower, never faster. On the CPU the clock stands still while another program has the core, so that a busy machine
-affords as many steps as an idle one, and takes longer over them. A block holds every player's move equally often. Steps,
-unlike seconds, can be repeated: a row that is made again with the same steps has the same numbers.
+The time per step is a mean, since steps may cost by chance (a lazy penalty), after a first quarter that warms up. On the CPU
+the clock stands still while another program has the core, so that a busy machine affords as many steps as an idle one, and
+takes longer over them. Every player's moves count as often as they are made. Steps, unlike seconds, can be repeated: a row
+that is made again with the same steps has the same numbers.
 """
 
 import math
@@ -18,8 +18,8 @@ from gmcourse.model import Trainable
 from gmcourse.recipes import Recipe
 from gmcourse.training.feed import Data
 
-BLOCKS = 4  # at least, the first one warms up
-SECONDS = 2.0  # about as long as that, where the blocks allow
+TURNS = 8  # of all players, at least
+SECONDS = 2.0  # about as long as that, where the turns allow
 ENDLESS = 10**7
 
 
@@ -31,7 +31,7 @@ def affordable_steps(recipe: Recipe, data: Data, budget: float, device: str | to
 
 
 def seconds_per_step(model: Trainable, recipe: Recipe, data: Data, turn: int, patience: float) -> float:
-    """Seconds per step in the fastest block; trains the model for `patience` seconds and for `BLOCKS` blocks."""
+    """Mean seconds per step; trains the model for `patience` seconds and for `TURNS` turns of all players."""
     here = next(model.parameters()).device
     clock = time.thread_time if here.type == "cpu" else time.perf_counter
     times = [clock()]
@@ -41,12 +41,9 @@ def seconds_per_step(model: Trainable, recipe: Recipe, data: Data, turn: int, pa
             if here.type == "cuda":
                 torch.cuda.synchronize(here)
             times.append(clock())
-        return len(times) > BLOCKS and times[-1] - times[0] > patience
+        return len(times) > TURNS and times[-1] - times[0] > patience
 
     settings = {k: v for k, v in recipe.fit.items() if k not in ("epochs", "steps", "checkpoint_every")}
     fit(model, data, **settings, steps=ENDLESS, callback=tick, progress=False)
-    turns = len(times) - 1
-    length = max(1, turns // (4 * BLOCKS))  # turns per block
-    marks = times[::length]
-    blocks = [b - a for a, b in zip(marks[:-1], marks[1:], strict=True)]
-    return min(blocks[1:] or blocks) / (length * turn)
+    warm = times[len(times) // 4 :]
+    return (warm[-1] - warm[0]) / (turn * (len(warm) - 1))

@@ -2,6 +2,7 @@ r"""The table of thesis 2.6, pros and cons of the five families, as claims that 
 
 Words like "excellent" are made numbers by comparison: with the best family on the same data, under the same time. A claim
 that the board's columns can't decide is "not measured", and so is one about a spread over seeds if there is one seed only.
+What is judged is the claim; a cause that it names (the prior hole) is not.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,9 +52,13 @@ class Verdict:
     verdict: str
     evidence: str
 
+    def __str__(self) -> str:
+        sign = "+" if self.claim.side == "pro" else "−"
+        return f"{self.claim.family:9} {sign} {self.claim.text:45} {self.verdict:13} {self.evidence}".rstrip()
 
-_BEST = "W2 or FID at most 1.5 times the best family's"
-_WORSE = "W2 or FID more than 1.5 times the best family's"
+
+_BEST = "W2 or FID at most 1.5 times the best family's, or the floor"
+_WORSE = "W2 or FID more than 1.5 times the best family's, and the floor"
 _ONE = "one network evaluation per sample"
 _SEEDS = "W2 or FID varies over seeds by at most a quarter of its mean"
 _VARIES = "W2 or FID varies over seeds by more than a quarter of its mean"
@@ -68,11 +73,11 @@ CLAIMS = (
     Claim("VAE", "con", "samples of low quality: the prior hole", "quality", _WORSE, low_quality),
     Claim("flow", "pro", "likelihood is exact", "likelihood", "log_prob is exact", exact),
     Claim("flow", "pro", "samples fast", "nfe", _ONE, fast),
-    Claim("flow", "con", "uses its parameters poorly", "parameters", "another is better with no more of them", dominated),
+    Claim("flow", "con", "uses its parameters poorly", "parameters", "another is better by 15 % with no more", dominated),
     Claim("flow", "con", "hard to train", "quality", _VARIES, unsteady),
     Claim("flow", "con", "samples of low quality", "quality", _WORSE, low_quality),
     Claim("EBM", "pro", "any network can be an energy"),
-    Claim("EBM", "pro", "smooths less than maximum likelihood", "precision", "more precise than the VAE", sharper_than_vae),
+    Claim("EBM", "pro", "smooths less than maximum likelihood", "precision", "VAE's precision + 0.02", sharper_than_vae),
     Claim("EBM", "con", "an update costs much: MCMC", "seconds/steps", "a step takes longer than the median", costly_steps),
     Claim("EBM", "con", "samples slowly", "ms_per_1000", _MANY, slow),
     Claim("EBM", "con", "hard to scale to many dimensions", "fid", _WORSE + ", on images", low_on_images),

@@ -15,6 +15,8 @@ SLOW = 10.0  # times the fastest family's time for a sample
 STEADY = 0.25  # standard deviation over seeds, as a share of the mean W2 or FID
 CLOSE = 0.1  # nats, of a good likelihood
 PARTIAL = 0.9  # of the best recall
+MARGIN = 1.15  # between two qualities: true samples alone vary by 7 %
+CHANCE = 0.02  # between two precisions: those of true samples vary by 0.004
 
 
 def quality(line: Line) -> tuple[str, float | None]:
@@ -88,17 +90,19 @@ def no_likelihood(line: Line, lines: Sequence[Line]) -> bool | None:
 
 
 def near_truth(line: Line, lines: Sequence[Line]) -> bool | None:
-    """The likelihood gap is small."""
-    return None if line["gap"] is None else line["gap"] <= CLOSE
+    """The likelihood gap is small; of a bound on it that is not, nothing follows."""
+    if line["gap"] is None or (line.gap_kind == "bound" and line["gap"] > CLOSE):
+        return None
+    return line["gap"] <= CLOSE
 
 
 def dominated(line: Line, lines: Sequence[Line]) -> bool | None:
-    """Somebody is better with no more parameters."""
-    mine = quality(line)[1]
-    if mine is None or len(lines) < 2:
+    """Somebody is better, by more than chance, with no more parameters."""
+    mine = ratio(line, lines)
+    if mine is None:
         return None
     rivals = [o for o in lines if o["parameters"] <= line["parameters"] and o.model != line.model]
-    return any((quality(o)[1] or inf) < mine for o in rivals)
+    return any(max(1.0, ratio(o, lines) or inf) * MARGIN < mine for o in rivals)
 
 
 def costly_steps(line: Line, lines: Sequence[Line]) -> bool | None:
@@ -117,6 +121,6 @@ def loses_modes(line: Line, lines: Sequence[Line]) -> bool | None:
 
 
 def sharper_than_vae(line: Line, lines: Sequence[Line]) -> bool | None:
-    """More precise than the VAE."""
+    """More precise than the VAE, by more than chance."""
     rivals = [o["precision"] for o in lines if o.family == "VAE"]
-    return line["precision"] > max(rivals) if rivals else None
+    return line["precision"] > max(rivals) + CHANCE if rivals else None

@@ -40,12 +40,14 @@ class Workplace:
         Raises what `fit` and `measured` raise.
         """
         plain = {k: v for k, v in recipe.fit.items() if isinstance(v, (int, float, str, dict)) and k != "checkpoint_every"}
+        model = recipe.build(seed)
         settings = {"recipe": recipe.name, "seed": seed, "device": self.device.type, "fit": plain | {"steps": steps}}
+        settings |= {"model": repr(model), "versions": checkpoint.versions()}
         path = self.folder / f"{recipe.name}-{seed}.safetensors"
         if found := _finished(path, settings):
             return found
         state = self.folder / f"{recipe.name}-{seed}-{zlib.crc32(_text(settings)):08x}.run"
-        model = recipe.build(seed).to(self.device)
+        model = model.to(self.device)
         with Progress(f"{recipe.name}, seed {seed}", steps, show=self.progress) as bar:
             history = fit(
                 model,

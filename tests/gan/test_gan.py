@@ -75,18 +75,23 @@ def test_no_gradient_of_the_critics_loss_reaches_the_generator():
 
 
 def test_players_have_their_own_rates_and_averages():
-    gan = small()
+    gan, seen = small(), []
     still = weights(gan.critic)
     fit(gan, plane(), steps=3, batch_size=8, lr={"critic": 1e-30, "generator": 1e-2}, ema={"critic": None, "generator": 0.9},
-        progress=False)
+        progress=False, callback=lambda _, model: seen.append(weights(model.generator)))
     torch.testing.assert_close(weights(gan.critic), still, rtol=0, atol=1e-12)
+    mean = 0.9 * (0.9 * seen[0] + 0.1 * seen[1]) + 0.1 * seen[2]  # the average begins at the first weights
+    torch.testing.assert_close(weights(gan.generator), mean)
+    assert (seen[0] - seen[2]).abs().max() > 1e-3
 
 
 def test_whoever_looks_at_a_clipped_critic_sees_no_weight_beyond_the_bound():
-    gan, largest = small(objective="wasserstein", clip=0.02), []
+    gan, largest = small(objective="wasserstein", clip=0.02, critic_steps=10), []
     gan.critic.net.register_forward_pre_hook(lambda *_: largest.append(float(weights(gan.critic).abs().max())))
     fit(gan, plane(), steps=10, batch_size=8, lr=1e-2, progress=False)
-    assert len(largest) == 30 and max(largest) <= 0.02 + 1e-8
+    assert float(weights(gan.critic).abs().max()) > 0.02  # the last step has gone beyond
+    gan.logits(torch.zeros(1, 2))
+    assert len(largest) == 22 and max(largest) <= 0.02 + 1e-8
 
 
 def test_the_loss_is_the_objectives_plus_the_penalties():

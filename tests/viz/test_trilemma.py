@@ -15,7 +15,8 @@ from gmcourse.data.images import load_images
 from gmcourse.metrics.scoreboard import Board, Row
 from gmcourse.viz import Explorer, Slider
 from gmcourse.viz.explorer import Hotspot
-from gmcourse.viz.explorers.trilemma import short, trilemma
+from gmcourse.viz.explorers.scales import short
+from gmcourse.viz.explorers.trilemma import trilemma
 
 TOY = toy2d.get("gaussians25")
 FAMILIES = {"VAE": (0.4, 3.0), "flow": (0.2, 9.0), "EBM": (0.3, 2000.0), "diffusion": (0.11, 700.0), "GAN": (0.15, 2.0)}

@@ -23,7 +23,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import IdentityTransform
 from PIL import Image
 from torch import Tensor
@@ -33,6 +32,7 @@ from gmcourse.metrics.scoreboard import Board, Row
 from gmcourse.viz import style
 from gmcourse.viz.controls import Choice
 from gmcourse.viz.explorer import Explorer, Hotspot
+from gmcourse.viz.explorers.scales import Scale, draw_scales, short
 from gmcourse.viz.mosaic import enlarge, mosaic_array, png
 from gmcourse.viz.plane import Extent, around, on_grid
 from gmcourse.viz.plots import draw_density
@@ -65,31 +65,6 @@ class Mark(NamedTuple):
     sd: dict[str, float]
     gap_kind: str
     key: str
-
-
-class Scale(NamedTuple):
-    """One column's axis: the same for single rows and for means."""
-
-    words: str
-    direction: str
-    limits: tuple[float, float]
-    log: bool
-    floor: float
-
-    def unit(self, values: np.ndarray) -> np.ndarray:
-        """Values as places between the limits, 0 … 1; what a logarithm cannot show is at 0."""
-        low, high = self.limits
-        return np.log(np.maximum(values, low) / low) / math.log(high / low) if self.log else (values - low) / (high - low)
-
-    def ticks(self) -> np.ndarray:
-        """About five round numbers; or powers of ten, with threefold ones where there are few."""
-        low, high = self.limits
-        ticks = MaxNLocator(5).tick_values(low, high)
-        if self.log:
-            ticks = 10.0 ** np.arange(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-            if ((low <= ticks) & (ticks <= high)).sum() < 4:
-                ticks = np.outer(ticks, (1, 3)).ravel()
-        return ticks[(low <= ticks) & (ticks <= high)]
 
 
 class Scene(NamedTuple):
@@ -147,19 +122,6 @@ def scale(column: str, marks: Sequence[Mark], words: str, floor: float) -> Scale
     room = 0.12 * np.ptp(values) or 0.1 * abs(values[0]) or 0.5
     ends = float(values.min() - room), float(values.max() + room)
     return Scale(words, DIRECTIONS[COLUMNS[column][1]], (10 ** ends[0], 10 ** ends[1]) if log else ends, log, floor)
-
-
-def short(value: float) -> str:
-    """A number in few letters.
-
-    >>> short(0.01234), short(2500), short(25000), short(1.2e6)
-    ('0.0123', '2500', '25k', '1.2M')
-    """
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    if abs(value) >= 1e4:
-        return f"{value / 1e3:.3g}k"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def radius(areas: np.ndarray) -> np.ndarray:
@@ -224,23 +186,6 @@ def told(mark: Mark, scales: dict[str, Scale]) -> str:
         kind = f" ({mark.gap_kind})" if column == "gap" else ""
         lines += [] if math.isnan(value) else [f"{scales[column].words}: {short(value)}{spread}{kind}"]
     return "\n".join(lines)
-
-
-def draw_scales(ax: Axes, across: Scale, up: Scale, note: str) -> None:
-    """Ticks, words and floors of two scales, with a note below, on axes from 0 to 1."""
-    x, y = ([(at, short(tick)) for at, tick in zip(s.unit(s.ticks()), s.ticks(), strict=True)] for s in (across, up))
-    marks = [((at, 0), (at, -0.014)) for at, _ in x] + [((0, at), (-0.011, at)) for at, _ in y]
-    ax.add_collection(LineCollection(marks, colors=style.INK, linewidths=1, clip_on=False), autolim=False)
-    for at, words in x:
-        ax.text(at, -0.03, words, ha="center", va="top", fontsize=10)
-    for at, words in y:
-        ax.text(-0.022, at, words, ha="right", va="center", fontsize=10)
-    ax.text(0.5, -0.1, f"{across.words}   {across.direction}", ha="center", va="top", fontsize=11)
-    ax.text(0.5, -0.17, note, ha="center", va="top", fontsize=10, color="0.35")
-    ax.text(-0.12, 0.5, f"{up.words}   {up.direction}", ha="right", va="center", rotation=90, fontsize=11)
-    a, b = across.unit(across.floor), up.unit(up.floor)
-    floors = LineCollection([((a, 0), (a, 1)), ((0, b), (1, b))], colors="0.5", linestyles="--", linewidths=1)
-    ax.add_collection(floors, autolim=False)
 
 
 def write_names(ax: Axes, scene: Scene) -> None:
