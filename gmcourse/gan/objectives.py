@@ -12,7 +12,7 @@ With p the data, q the generator's law, and t* the best critic for this q, the t
 
 Minimax and Wasserstein are zero-sum, so that against t* the generator descends 2 JS and W₁ themselves. Minimax *saturates*:
 log(1 − D) = −softplus(t) has slope −σ(t), which is e^t for a fake that the critic is sure of; −log D has slope −σ(−t) → −1,
-the same direction at any one point. Its descent is that of KL(q‖p) − 2 JS (slides, problem 2), which prefers few modes.
+the same direction at any one point. Its descent is that of KL(q‖p) − 2 JS (slides, problem 2) = 2 KL(½(p + q)‖p).
 
 Slips: slides (40b) as printed lets D win without bound on fakes, the critic keeps (40a); (42) has 1 − log D for log(1 − D),
 and lacks two logarithms; the left side of thesis (2.74) is V, not D*.

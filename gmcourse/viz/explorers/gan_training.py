@@ -1,11 +1,11 @@
 r"""A game in training: what the critic thinks of every place, where that pushes the fakes, and which modes they reach.
 
-    fakes move along −g'(D(x)) ∇D(x), and g' < 0: uphill on the critic                                thesis 2.5, slides (40)
+    fakes move along −g'(D(x)) ∇D(x), uphill where g' < 0 (least squares: D < 1)          thesis 2.5, slides (40)
 
 The critic's logits D have no zero that would mean the same in all games (Wasserstein's are defined up to a constant, least
 squares' best critic is (p − q)/(p + q), that of the first two log p/q). Colours therefore count from halfway between its
 means over data and over fakes: blue is nearer to what it says of data, purple to what it says of fakes. The difference of
-the two means is what the critic has to say in all; under a Lipschitz bound of 1 it estimates W₁, thesis (2.83).
+the two means is what the critic has to say in all; under a Lipschitz bound of 1 it estimates W₁, thesis (2.81).
 """
 
 from bisect import bisect_right
