@@ -192,11 +192,12 @@ def test_weights_of_the_zoo_are_measured_with_the_steps_on_their_card(tmp_path, 
     assert run(tmp_path, models=["flow_spline_gaussians25"], load=True).rows == [row]
 
 
-def family(name, *, seeds=2, **numbers):
-    settings = {"gap_kind": "n/a", "likelihood": "none", "nfe": 1, "parameters": 100, "ms_per_1000": 1.0} | numbers
-    row = Row(f"{name}_model", name, "gaussians25", 0, 10, 1.0, **{
-        "w2": 0.3, "w2_floor": 0.3, "covered": 25, "modes": 25, "precision": 0.9, "recall": 0.9, **settings})
-    return [replace(row, seed=seed, w2=row.w2 * (1 + 0.01 * seed)) for seed in range(seeds)]
+def family(name, *, seeds=2, outside=0.3, **numbers):
+    """Rows of a family with this share of its samples outside of the data; of true ones it is 0.3."""
+    settings = {"gap_kind": "n/a", "likelihood": "none", "nfe": 1, "parameters": 100, "ms_per_1000": 1.0}
+    settings |= {"covered": 25, "modes": 25, "recall": 0.9, "precision": 1 - outside, "precision_of_data": 0.7} | numbers
+    row = Row(f"{name}_model", name, "gaussians25", 0, 10, 1.0, **settings)
+    return [replace(row, seed=seed, precision=row.precision * (1 - 0.01 * seed)) for seed in range(seeds)]
 
 
 def judged(rows):
@@ -205,9 +206,9 @@ def judged(rows):
 
 def test_claims_are_told_from_the_numbers():
     good = family("flow", likelihood="exact", parameters=50)
-    slow = family("diffusion", nfe=100, ms_per_1000=500.0, w2=0.35, likelihood="exact", gap=0.2, gap_kind="exact")
-    collapsed = family("GAN", w2=0.8)
-    collapsed[1] = replace(collapsed[1], covered=12, w2=0.4)
+    slow = family("diffusion", nfe=100, ms_per_1000=500.0, outside=0.35, likelihood="exact", gap=0.2, gap_kind="exact")
+    collapsed = family("GAN", outside=0.8)
+    collapsed[1] = replace(collapsed[1], covered=12, precision=0.6)
     found = judged(good + slow + collapsed)
     assert found["GAN", "loses modes"] == found["GAN", "training is unstable"] == "supported"
     assert found["GAN", "has no likelihood"] == found["GAN", "samples fast"] == "supported"
@@ -223,8 +224,8 @@ def test_claims_are_told_from_the_numbers():
 def test_chance_is_no_verdict():
     """What true samples vary by between themselves supports nothing, and a bound contradicts nothing."""
     flow, sharp = "uses its parameters poorly", "smooths less than maximum likelihood"
-    assert judged(family("flow", w2=0.33) + family("VAE", parameters=50, w2=0.31))["flow", flow] == "contradicted"
-    assert judged(family("flow", w2=0.6) + family("VAE", parameters=50))["flow", flow] == "supported"
+    assert judged(family("flow", outside=0.34) + family("VAE", parameters=50, outside=0.31))["flow", flow] == "contradicted"
+    assert judged(family("flow", outside=0.6) + family("VAE", parameters=50))["flow", flow] == "supported"
     for precision, verdict in ((0.951, "contradicted"), (0.99, "supported")):
         assert judged(family("EBM", precision=precision) + family("VAE", precision=0.95))["EBM", sharp] == verdict
     for gap, verdict in ((0.05, "supported"), (0.2, "not measured")):
@@ -237,8 +238,8 @@ def test_a_spread_over_seeds_needs_seeds_and_a_comparison_needs_others():
 
 
 def test_quality_below_the_floor_is_chance():
-    """0.2 and 0.35 are both as near as true samples, 0.3, allow to tell."""
-    found = judged(family("flow", w2=0.2) + family("diffusion", w2=0.35))
+    """With 0.2 and 0.35 outside both are as near as true samples, with 0.3, allow to tell."""
+    found = judged(family("flow", outside=0.2) + family("diffusion", outside=0.35))
     assert found["diffusion", "samples of excellent quality"] == "supported"
 
 
@@ -253,7 +254,7 @@ def test_claims_of_the_thesis_have_rules_or_are_left_open():
 def test_names_in_the_figure_do_not_cover_each_other():
     near = {f"composition {k}": (0.3 + 0.01 * k, 500.0 + 10 * k) for k in range(4)}
     places = {"VAE": (0.5, 2.0), "flow": (0.3, 8.0), "GAN": (0.51, 1.8), **near}
-    board = Board([row for name, (w2, ms) in places.items() for row in family(name, w2=w2, ms_per_1000=ms)])
+    board = Board([row for name, (outside, ms) in places.items() for row in family(name, outside=outside, ms_per_1000=ms)])
     figure = trilemma_figure(board)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in places]

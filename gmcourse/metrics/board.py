@@ -14,8 +14,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +49,7 @@ class Row:
     within: float | None = None  # share within 4σ of a mode
     precision: float | None = None
     recall: float | None = None
+    precision_of_data: float | None = None  # of true samples beside true samples
     fid: float | None = None
     fid_of_data: float | None = None  # of two sets of real images
 
@@ -69,6 +72,7 @@ SHOWN = {  # heading -> (column, format)
     "mode KL": ("mode_kl", "{:.3f}"),
     "within 4σ": ("within", "{:.3f}"),
     "precision": ("precision", "{:.3f}"),
+    "of data": ("precision_of_data", "{:.3f}"),
     "recall": ("recall", "{:.3f}"),
     "NFE": ("nfe", "{:.0f}"),
     "ms/1000": ("ms_per_1000", "{:.3g}"),
@@ -155,6 +159,25 @@ class Board:
             raise ValueError(f"{path} is no scoreboard: {type(error).__name__}: {error}") from None
         samples, _ = checkpoint.read(path.with_name("samples.safetensors"))
         return cls(rows, {k: large(x) for k, x in samples.items()})
+
+
+class Quality(NamedTuple):
+    """How far samples are from the data, smaller is better: what it is, how much, and how much true samples have."""
+
+    name: str
+    value: float
+    floor: float
+
+
+def quality(of: Row | Line) -> Quality:
+    """The Fréchet distance of images; of points the share that lies outside of the data, 1 − precision.
+
+    W2 of points is no better for this: in the plane most of it is chance, see `w2_floor`.
+    """
+    get = of.__getitem__ if isinstance(of, Line) else partial(getattr, of)
+    if get("fid") is not None:
+        return Quality("FID", get("fid"), get("fid_of_data") or 0.0)
+    return Quality("outside", 1 - get("precision"), 1 - (get("precision_of_data") or 1.0))
 
 
 def row_of(entry: Mapping) -> Row:

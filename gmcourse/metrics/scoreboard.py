@@ -1,13 +1,13 @@
 r"""All numbers of a trained model: the three corners of the generative trilemma (thesis 6.1), and what stands beside them.
 
-    quality     W2 to fresh data, in the plane; Fréchet distance of features, on images
+    quality     precision, and W2 to fresh data, in the plane; Fréchet distance of features, on images
     coverage    modes covered and mode KL, where the data are a mixture; recall
     speed       milliseconds for 1000 samples, network evaluations for one
     likelihood  gap = KL(data ‖ model) in nats, where model and data have a density
 
-How near is near? Two sets of true samples are not at distance 0 either: `w2_floor` and `fid_of_data` say how far apart they
-are, at the same sample sizes (W2 is of 1000 points to 1000, averaged over disjoint sets of them). What a model does not
-have is None, "n/a". All but the times depends on the seed alone.
+How near is near? Two sets of true samples are not at distance 0 either: `w2_floor`, `fid_of_data` and `precision_of_data`
+say what they score, at the same sample sizes (W2 is of 1000 points to 1000, averaged over disjoint sets of them). What a
+model does not have is None, "n/a". All but the times depends on the seed alone.
 """
 
 import time
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from gmcourse.metrics.board import Board, Line, Row
+from gmcourse.metrics.board import Board, Line, Quality, Row, quality
 from gmcourse.metrics.density import home
 from gmcourse.metrics.features import Net, features
 from gmcourse.metrics.grid import Grid
@@ -32,7 +32,7 @@ from gmcourse.model import GenerativeModel, Likelihood, check_count
 from gmcourse.randomness import draw, seeded
 from gmcourse.training.feed import key
 
-__all__ = ["Board", "Line", "Row", "draw_timed", "measure", "measured"]
+__all__ = ["Board", "Line", "Quality", "Row", "draw_timed", "measure", "measured", "quality"]
 
 Images = Tensor | tuple[Tensor, Tensor]
 Density = Callable[[Tensor], Tensor]
@@ -93,6 +93,7 @@ def measured(
         "likelihood": model.likelihood.value,
         "precision": kept.precision,
         "recall": kept.recall,
+        "precision_of_data": improved_precision_recall(real, other, k=NEIGHBOURS, net=net).precision,
     }
     if plane:
         return numbers | _gap(model, data, log_prob, n, seed) | _distances(x, real, other) | _modes(x, data), x

@@ -57,7 +57,9 @@ CURES: dict[str, tuple[str, dict, dict]] = {
 def _cure(kind: str) -> Recipe:
     summary, game, settings = CURES[kind]
     name, model = f"gan_{kind}_gaussians25", partial(plane_gan, **game)
-    return Recipe(name, f"GAN of 25 Gaussians: {summary}", model, "gaussians25", modes, {**_FIT, **settings})
+    family = "plain GAN" if kind == "plain" else None  # the others' best speaks for GANs
+    settings = {**_FIT, **settings}
+    return Recipe(name, f"GAN of 25 Gaussians: {summary}", model, "gaussians25", modes, settings, family=family)
 
 
 def _best(data: str, **settings) -> Recipe:

@@ -8,7 +8,7 @@ What is judged is the claim; a cause that it names (the prior hole) is not.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gmcourse.metrics.scoreboard import Board, Line
+from gmcourse.metrics.scoreboard import Board, Line, quality
 from gmcourse.scoreboard.judges import (
     costly_steps,
     dominated,
@@ -21,7 +21,6 @@ from gmcourse.scoreboard.judges import (
     low_quality,
     near_truth,
     no_likelihood,
-    quality,
     ratio,
     sharper_than_vae,
     slow,
@@ -57,11 +56,11 @@ class Verdict:
         return f"{self.claim.family:9} {sign} {self.claim.text:45} {self.verdict:13} {self.evidence}".rstrip()
 
 
-_BEST = "W2 or FID at most 1.5 times the best family's, or the floor"
-_WORSE = "W2 or FID more than 1.5 times the best family's, and the floor"
+_BEST = "distance at most 1.5 times the best family's, or the floor"
+_WORSE = "distance more than 1.5 times the best family's, and the floor"
 _ONE = "one network evaluation per sample"
-_SEEDS = "W2 or FID varies over seeds by at most a quarter of its mean"
-_VARIES = "W2 or FID varies over seeds by more than a quarter of its mean"
+_SEEDS = "distance varies over seeds by at most a quarter of its mean"
+_VARIES = "distance varies over seeds by more than a quarter of its mean"
 _MISSED = "a mode is missed in some seed; without modes: recall below 0.9 of the best"
 _MANY = "at least 10 times the fastest family's milliseconds"
 
@@ -73,7 +72,7 @@ CLAIMS = (
     Claim("VAE", "con", "samples of low quality: the prior hole", "quality", _WORSE, low_quality),
     Claim("flow", "pro", "likelihood is exact", "likelihood", "log_prob is exact", exact),
     Claim("flow", "pro", "samples fast", "nfe", _ONE, fast),
-    Claim("flow", "con", "uses its parameters poorly", "parameters", "another is better by 15 % with no more", dominated),
+    Claim("flow", "con", "uses its parameters poorly", "parameters", "another is better by 25 % with no more", dominated),
     Claim("flow", "con", "hard to train", "quality", _VARIES, unsteady),
     Claim("flow", "con", "samples of low quality", "quality", _WORSE, low_quality),
     Claim("EBM", "pro", "any network can be an energy"),
@@ -119,9 +118,9 @@ def _evidence(column: str, line: Line, lines: Sequence[Line]) -> str:
     if column == "likelihood":
         return line.likelihood
     if column == "quality":
-        name, value = quality(line)
-        apart, spread = ratio(line, lines), line.spread[name]
-        told = f"{name.upper()} {value:.3g}" + (f" ± {spread:.2g}" if spread is not None else "")
+        name, value, _ = quality(line)
+        apart, spread = ratio(line, lines), line.spread["fid" if name == "FID" else "precision"]
+        told = f"{name} {value:.3g}" + (f" ± {spread:.2g}" if spread is not None else "")
         return told + (f", {apart:.3g} × the best" if apart is not None else "")
     if column == "coverage":
         modes = line["modes"]

@@ -1,36 +1,29 @@
 r"""How a claim about a family is told from the lines of a board: functions (line, all lines) -> True, False or None.
 
-None says that it can't be told. Quality is the W2 of points, the Fréchet distance of images; it is compared with the best
-on the board, or with two sets of true samples where those are no nearer: below that floor a distance is chance.
+None says that it can't be told. Quality is a distance: Fréchet's of images, the share outside of the data of points. It is
+compared with the best on the board, or with true samples where those are no nearer: below that floor it is chance.
 """
 
 from collections.abc import Sequence
-from math import inf
 from statistics import median
 
-from gmcourse.metrics.scoreboard import Line
+from gmcourse.metrics.scoreboard import Line, quality
 
-NEAR = 1.5  # times the best W2 or FID: up to there quality is excellent, beyond it is low
+NEAR = 1.5  # times the best distance: up to there quality is excellent, beyond it is low
 SLOW = 10.0  # times the fastest family's time for a sample
-STEADY = 0.25  # standard deviation over seeds, as a share of the mean W2 or FID
+STEADY = 0.25  # standard deviation over seeds, as a share of the mean distance
 CLOSE = 0.1  # nats, of a good likelihood
 PARTIAL = 0.9  # of the best recall
-MARGIN = 1.15  # between two qualities: true samples alone vary by 7 %
+MARGIN = 1.25  # between two distances: those of true samples alone vary by a tenth
 CHANCE = 0.02  # between two precisions: those of true samples vary by 0.004
 
 
-def quality(line: Line) -> tuple[str, float | None]:
-    """The column that tells quality, and its mean: Fréchet distance of images, W2 of points."""
-    column = "w2" if line["fid"] is None else "fid"
-    return column, line[column]
-
-
 def ratio(line: Line, lines: Sequence[Line]) -> float | None:
-    """Quality over the best of all, or over the floor where that is farther."""
-    column, mine = quality(line)
-    found = [other[column] for other in lines if other[column] is not None]
-    floor = line["w2_floor" if column == "w2" else "fid_of_data"] or 0.0
-    return None if mine is None or len(found) < 2 else mine / max(floor, min(found), 1e-12)
+    """The distance over that of the best of all, or over the floor where that is farther."""
+    if len(lines) < 2:
+        return None
+    mine = quality(line)
+    return mine.value / max(mine.floor, min(quality(other).value for other in lines), 1e-12)
 
 
 def excellent(line: Line, lines: Sequence[Line]) -> bool | None:
@@ -64,8 +57,8 @@ def slow(line: Line, lines: Sequence[Line]) -> bool | None:
 
 def steady(line: Line, lines: Sequence[Line]) -> bool | None:
     """Quality varies little over seeds."""
-    column, value = quality(line)
-    return None if value is None or line.spread[column] is None else line.spread[column] <= STEADY * value
+    spread = line.spread["precision" if line["fid"] is None else "fid"]
+    return None if spread is None else spread <= STEADY * max(quality(line).value, quality(line).floor)
 
 
 def unsteady(line: Line, lines: Sequence[Line]) -> bool | None:
@@ -102,7 +95,7 @@ def dominated(line: Line, lines: Sequence[Line]) -> bool | None:
     if mine is None:
         return None
     rivals = [o for o in lines if o["parameters"] <= line["parameters"] and o.model != line.model]
-    return any(max(1.0, ratio(o, lines) or inf) * MARGIN < mine for o in rivals)
+    return any(max(1.0, ratio(o, lines)) * MARGIN < mine for o in rivals)
 
 
 def costly_steps(line: Line, lines: Sequence[Line]) -> bool | None:

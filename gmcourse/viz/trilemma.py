@@ -14,7 +14,7 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from gmcourse.metrics.scoreboard import Board, Line, Row
+from gmcourse.metrics.scoreboard import Board, Line, Row, quality
 from gmcourse.viz import style
 
 MARKERS = "osD^vP*X"
@@ -32,7 +32,7 @@ SIDES = [  # where a name may stand: offset in points, alignment
         ((-8 * far, -8 * far), ("right", "top")),
     )
 ]
-QUALITY = {"w2": ("W₂ to the data", "w2_floor"), "fid": ("Fréchet distance of features", "fid_of_data")}
+QUALITY = {"outside": "share of samples outside of the data", "FID": "Fréchet distance of features"}
 
 
 def trilemma_figure(board: Board) -> Figure:
@@ -42,12 +42,11 @@ def trilemma_figure(board: Board) -> Figure:
     summary = board.summary()
     marker = {line.model: MARKERS[k % len(MARKERS)] for k, line in enumerate(summary)}
     lines = sorted(summary, key=lambda line: line["ms_per_1000"])
-    column = "w2" if lines[0]["fid"] is None else "fid"
     with style.context():
         figure = Figure(figsize=(12.0, 0.45 * len(lines) + 2.6))
         plane, *corners = figure.subplots(1, 4, gridspec_kw={"width_ratios": (5, 2, 2, 2)})
-        _plane(plane, lines, column, marker)
-        for ax, corner in zip(corners, (column, "coverage", "ms_per_1000"), strict=True):
+        _plane(plane, lines, marker)
+        for ax, corner in zip(corners, ("quality", "coverage", "ms_per_1000"), strict=True):
             _corner(ax, board.rows, lines, corner)
         corners[0].set_yticks(range(len(lines)), _names(lines))
         figure.suptitle(f"The trilemma on {lines[0].data.replace('_', ' ')}")
@@ -59,17 +58,17 @@ def coverage(row: Row) -> float:
     return row.recall if row.modes is None else row.covered / row.modes
 
 
-def _plane(ax: Axes, lines: Sequence[Line], column: str, marker: Mapping[str, str]) -> None:
-    places = []
+def _plane(ax: Axes, lines: Sequence[Line], marker: Mapping[str, str]) -> None:
+    places, (name, _, floor) = [], quality(lines[0])
     for line in lines:
-        at = (line["ms_per_1000"], line[column])
-        spread = [_within(line.spread[c], value) for c, value in zip(("ms_per_1000", column), at, strict=True)]
+        at = (line["ms_per_1000"], quality(line).value)
+        columns = "ms_per_1000", "fid" if name == "FID" else "precision"
+        spread = [_within(line.spread[c], value) for c, value in zip(columns, at, strict=True)]
         ax.errorbar(*at, xerr=spread[0], yerr=spread[1], color="0.6", linewidth=1, zorder=1)
         share = line["recall"] if line["modes"] is None else line["covered"] / line["modes"]
         look = {"marker": marker[line.model], "s": 130, "vmin": 0.5, "vmax": 1, "edgecolors": style.INK}
         dots = ax.scatter(*at, c=[share], cmap=style.DENSITY.name, zorder=2, **look)
         places.append(at)
-    floor = lines[0][QUALITY[column][1]]
     if floor:
         ax.axhline(floor, color=style.INK, linestyle="--", linewidth=1, zorder=0)
         where = {"xycoords": ("axes fraction", "data"), "xytext": (2, 3), "textcoords": "offset points"}
@@ -79,7 +78,7 @@ def _plane(ax: Axes, lines: Sequence[Line], column: str, marker: Mapping[str, st
     ax.margins(0.15)
     ax.invert_xaxis()
     ax.invert_yaxis()
-    ax.set(xlabel="ms per 1000 samples (faster →)", ylabel=f"{QUALITY[column][0]} (better →)")
+    ax.set(xlabel="ms per 1000 samples (faster →)", ylabel=f"{QUALITY[name]} (better →)")
     what = "recall" if lines[0]["modes"] is None else "share of modes covered"
     ax.figure.colorbar(dots, ax=ax, label=what, pad=0.01, aspect=30, extend="min")
     ax.figure.draw_without_rendering()
@@ -120,8 +119,8 @@ def _corner(ax: Axes, rows: Sequence[Row], lines: Sequence[Line], column: str) -
         _logarithmic(ax.xaxis, ax.set_xscale, [v for own in values.values() for v in own])
         ax.invert_xaxis()
         ax.set(title="speed", xlabel="ms per 1000 →")
-        if column in QUALITY:
-            ax.set(title="quality", xlabel=f"{'W₂' if column == 'w2' else 'Fréchet'} →")
+        if column == "quality":
+            ax.set(title="quality", xlabel=f"{quality(lines[0]).name} →")
     ax.margins(0.12)
     ax.set_ylim(len(lines) - 0.5, -0.5)
     ax.set_yticks(range(len(lines)), [""] * len(lines))
@@ -129,7 +128,7 @@ def _corner(ax: Axes, rows: Sequence[Row], lines: Sequence[Line], column: str) -
 
 
 def _value(row: Row, column: str) -> float:
-    return coverage(row) if column == "coverage" else getattr(row, column)
+    return {"coverage": coverage, "quality": lambda row: quality(row).value}.get(column, lambda row: row.ms_per_1000)(row)
 
 
 def _names(lines: Sequence[Line]) -> list[str]:
