@@ -50,7 +50,7 @@ COLUMNS = {  # in words, and whether more of it is better (1), less (−1) or ne
 }
 FLOORS = {"w2": "w2_floor", "fid": "fid_of_data"}  # what true samples have
 DIRECTIONS = {1: "better →", -1: "← better", 0: ""}
-SPEED, QUALITY, DIVERSITY = ("ms_per_1000", "nfe"), ("fid", "w2", "precision"), ("covered", "recall", "mode_kl")
+SPEED, QUALITY, DIVERSITY = ("ms_per_1000", "nfe"), ("fid", "precision", "w2"), ("covered", "recall", "mode_kl")
 FAMILIES = ("VAE", "flow", "EBM", "diffusion", "GAN")
 
 
