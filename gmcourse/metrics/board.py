@@ -103,7 +103,7 @@ class Line:
         return self.means[column]
 
 
-@dataclass
+@dataclass(repr=False)
 class Board:
     """Rows, and samples {row.key: (500, 2) or (25, c, h, w)} of them.
 
@@ -113,6 +113,9 @@ class Board:
 
     rows: list[Row]
     samples: dict[str, Tensor] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return f"Board({len(self.rows)} rows: {', '.join(dict.fromkeys(row.model for row in self.rows))})"
 
     def summary(self) -> list[Line]:
         """A line for each model, in the order in which they came."""
