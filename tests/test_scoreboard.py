@@ -259,6 +259,7 @@ def test_names_in_the_figure_do_not_cover_each_other():
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in places]
     assert len(boxes) == len(places) and len(SIDES) == 24
+    assert figure._repr_png_().startswith(b"\x89PNG")
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
 

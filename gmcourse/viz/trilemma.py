@@ -5,6 +5,7 @@ standard deviations over seeds, and the dashed line is how near two sets of true
 corner, a row for each model, a dot for each seed.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
@@ -35,7 +36,16 @@ SIDES = [  # where a name may stand: offset in points, alignment
 QUALITY = {"outside": "share of samples outside of the data", "FID": "Fréchet distance of features"}
 
 
-def trilemma_figure(board: Board) -> Figure:
+class Picture(Figure):
+    """A figure that a notebook shows as it is, also before pyplot has been used."""
+
+    def _repr_png_(self) -> bytes:
+        page = io.BytesIO()
+        self.savefig(page, format="png", dpi=style.DPI)
+        return page.getvalue()
+
+
+def trilemma_figure(board: Board) -> Picture:
     """The figure of a board of one data set. ValueError for an empty board, or one of several data sets."""
     if len({row.data for row in board.rows}) != 1:
         raise ValueError(f"board must hold rows of one data set; got {sorted({row.data for row in board.rows})}")
@@ -43,7 +53,7 @@ def trilemma_figure(board: Board) -> Figure:
     marker = {line.model: MARKERS[k % len(MARKERS)] for k, line in enumerate(summary)}
     lines = sorted(summary, key=lambda line: line["ms_per_1000"])
     with style.context():
-        figure = Figure(figsize=(12.0, 0.45 * len(lines) + 2.6))
+        figure = Picture(figsize=(12.0, 0.45 * len(lines) + 2.6))
         plane, *corners = figure.subplots(1, 4, gridspec_kw={"width_ratios": (5, 2, 2, 2)})
         _plane(plane, lines, marker)
         for ax, corner in zip(corners, ("quality", "coverage", "ms_per_1000"), strict=True):
