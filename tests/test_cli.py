@@ -256,6 +256,9 @@ def test_scoreboard_gives_each_data_set_its_models_and_as_many_seeds_as_asked(co
     for data, model in (("gaussians25", "first"), ("swiss_roll", "third")):
         rows = json.loads(Path("b", data, "scoreboard.json").read_text())["rows"]
         assert [(row["model"], row["seed"]) for row in rows] == [(model, 0), (model, 1)]
+    args = ("--data", "gaussians25,swiss_roll", "--models", "third", "--seeds", "1", "--budget", "0.05", "--out", "c")
+    run("scoreboard", *args, "--device", "cpu")
+    assert [path.name for path in Path("c").iterdir()] == ["swiss_roll"]
 
 
 @pytest.mark.parametrize(
@@ -266,6 +269,8 @@ def test_scoreboard_gives_each_data_set_its_models_and_as_many_seeds_as_asked(co
         (("--quick", "--models", "first,fourth"), "recipe must be one of first, pixels, second, third, tiny; got 'fourth'"),
         (("--quick", "--models", "third"), "models must be recipes of gaussians25; third is of swiss_roll"),
         (("--quick", "--budget", "-1"), "budget must be a positive number of seconds; got -1"),
+        (("--quick", "--budget", "0"), "budget must be a positive number of seconds; got 0"),
+        (("--data", "nope,gaussians25", "--models", "first"), "data must be one of gaussians25, swiss_roll; got 'nope'"),
         (("--quick", "--device", "abacus"), "device must be one of cpu, cuda, mps; got 'abacus'"),
         (("--quick", "--zoo"), "models must have weights in the zoo; there are none of first, second"),
     ],

@@ -125,7 +125,8 @@ def test_all_seeds_make_as_many_steps_as_the_budget_affords(tmp_path, monkeypatc
     board = run(tmp_path, seeds=(0, 1), steps=None, budget=0.5)
     (steps,) = {row.steps for row in board.rows}
     assert 15 <= steps < 50  # a step takes 10 ms and some more
-    assert json.loads((tmp_path / "plan.json").read_text())["blob"] == {"budget": 0.5, "device": "cpu", "steps": steps}
+    plan = json.loads((tmp_path / "plan.json").read_text())["blob"]
+    assert plan == {"budget": 0.5, "device": "cpu", "model": "Blob()", "steps": steps}
     before = Blob.losses
     assert run(tmp_path, seeds=(0, 1), steps=None, budget=0.5).rows == board.rows and Blob.losses == before
     assert lasting(run(tmp_path / "again", steps={"blob": steps})) == lasting(board)[:1]
@@ -170,6 +171,7 @@ def test_progress_leaves_a_line_for_each_row(tmp_path, capsys):
         (lambda f: run(f, models=["blub"]), "recipe must be one of aside, blob, duel, rolled; got 'blub'"),
         (lambda f: run(f, models=["rolled"]), "models must be recipes of gaussians25; rolled is of swiss_roll"),
         (lambda f: run(f, models=[]), "models must name at least one recipe"),
+        (lambda f: run(f, steps={"blub": 5}), "steps must be of the models that are trained; got some of blub"),
         (lambda f: run(f, budget=0), "budget must be a positive number of seconds; got 0"),
         (lambda f: run(f, steps=0), "steps must be a positive whole number; got 0"),
         (lambda f: run(f, load=True), "models must have weights in the zoo; there are none of blob"),
@@ -228,6 +230,9 @@ def test_chance_is_no_verdict():
     assert judged(family("flow", outside=0.6) + family("VAE", parameters=50))["flow", flow] == "supported"
     for precision, verdict in ((0.951, "contradicted"), (0.99, "supported")):
         assert judged(family("EBM", precision=precision) + family("VAE", precision=0.95))["EBM", sharp] == verdict
+        assert judged(family("EBM", precision=0.99) + family("flow", precision=precision))["EBM", sharp] != verdict
+    clothes = family("GAN", modes=None, covered=None, recall=0.3) + family("VAE", modes=None, covered=None)
+    assert judged(clothes)["GAN", "loses modes"] == "not measured"
     for gap, verdict in ((0.05, "supported"), (0.2, "not measured")):
         assert judged(family("diffusion", gap=gap, gap_kind="bound"))["diffusion", "good likelihood"] == verdict
 
@@ -260,6 +265,7 @@ def test_names_in_the_figure_do_not_cover_each_other():
     boxes = [text.get_window_extent() for text in figure.axes[0].texts if text.get_text() in places]
     assert len(boxes) == len(places) and len(SIDES) == 24
     assert figure._repr_png_().startswith(b"\x89PNG")
+    trilemma_figure(Board(family("GAN", outside=0.0) + family("VAE"))).draw_without_rendering()  # log of no distance
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
     assert figure.axes[0].get_xscale() == figure.axes[0].get_yscale() == "log"
 

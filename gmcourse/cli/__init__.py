@@ -129,7 +129,9 @@ def keep_scoreboard(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look, within five minutes.")] = False,
     zoo: Annotated[bool, typer.Option("--zoo", help="Measure trained weights instead of training.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs", "scoreboard"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder [runs/scoreboard; with --zoo runs/scoreboard-zoo].")
+    ] = None,
     device: Annotated[
         str | None, typer.Option("--device", "--accelerator", help="cpu, cuda or mps [the best there is].")
     ] = None,
@@ -144,7 +146,9 @@ def keep_scoreboard(
 
     names = data.split(",") if data else ["gaussians25"] if quick else scoreboard.DATA
     chosen = models.split(",") if models else None
-    keep_score(names, chosen, seeds or (1 if quick else 3), budget or (20.0 if quick else 30.0), out, zoo, device)
+    seeds = (1 if quick else 3) if seeds is None else seeds
+    budget = (20.0 if quick else 30.0) if budget is None else budget
+    keep_score(names, chosen, seeds, budget, out or Path("runs", "scoreboard-zoo" if zoo else "scoreboard"), zoo, device)
 
 
 @app.command()

@@ -24,6 +24,8 @@ def keep_score(
     device = placed(StandardNormal(1), where).origin.device
     chosen = {name: _of(name, data, models) for name in data}
     for name, own in chosen.items():
+        if own == []:
+            continue
         folder = out / name
         board = scoreboard.run(name, own, seeds=range(seeds), budget=budget, folder=folder, load=load, device=device)
         trilemma_figure(board).savefig(folder / "trilemma.png")
@@ -46,14 +48,12 @@ def print_board(board: Board) -> None:
 
 
 def _of(name: str, data: Sequence[str], models: Sequence[str] | None) -> list[str] | None:
-    """The named models that belong to a data set; None for all."""
+    """The named models that belong to a data set, perhaps none; None for all."""
+    scoreboard.entrants(name)  # data that nobody joins on are refused
     if models is None:
-        scoreboard.entrants(name)
         return None
     known = [recipes.get(model) for model in models]
     for recipe in known:
         if recipe.data not in data:
             raise ValueError(f"models must be recipes of {', '.join(data)}; {recipe.name} is of {recipe.data}")
-    own = [recipe.name for recipe in known if recipe.data == name]
-    scoreboard.entrants(name, own)
-    return own
+    return [recipe.name for recipe in known if recipe.data == name]

@@ -117,10 +117,10 @@ def draw_timed(model: GenerativeModel, n: int, *, seed: int = 0, batch: int = 10
     with seeded(seed, place):  # for what takes no generator
         _sample(model, 2, generator)
         for _ in range(max(TIMED, -(-check_count(n) // batch))):
-            _wait_for(place)
+            wait_for(place)
             start = time.perf_counter()
             parts.append(_sample(model, batch, generator))
-            _wait_for(place)
+            wait_for(place)
             seconds.append(time.perf_counter() - start)
     return torch.cat(parts)[:n].cpu(), 1e6 * min(seconds) / batch
 
@@ -131,7 +131,8 @@ def _sample(model: GenerativeModel, n: int, generator: torch.Generator) -> Tenso
     return model.sample(n, generator=generator, labels=torch.arange(n, device=generator.device) % classes)
 
 
-def _wait_for(place: torch.device) -> None:
+def wait_for(place: torch.device) -> None:
+    """Wait until all that was asked of a device is done; the CPU is never behind."""
     if place.type in ("cuda", "mps"):
         getattr(torch, place.type).synchronize()
 

@@ -14,6 +14,7 @@ import time
 import torch
 
 from gmcourse.fit import fit
+from gmcourse.metrics.scoreboard import wait_for
 from gmcourse.model import Trainable
 from gmcourse.recipes import Recipe
 from gmcourse.training.feed import Data
@@ -38,8 +39,7 @@ def seconds_per_step(model: Trainable, recipe: Recipe, data: Data, turn: int, pa
 
     def tick(step: int, _: Trainable) -> bool:
         if step % turn == 0:
-            if here.type == "cuda":
-                torch.cuda.synchronize(here)
+            wait_for(here)
             times.append(clock())
         return len(times) > TURNS and times[-1] - times[0] > patience
 

@@ -8,6 +8,7 @@ goes on from there.
 import json
 import zlib
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +43,7 @@ class Workplace:
         plain = {k: v for k, v in recipe.fit.items() if isinstance(v, (int, float, str, dict)) and k != "checkpoint_every"}
         model = recipe.build(seed)
         settings = {"recipe": recipe.name, "seed": seed, "device": self.device.type, "fit": plain | {"steps": steps}}
-        settings |= {"model": repr(model), "versions": checkpoint.versions()}
+        settings |= {"model": repr(model), "versions": checkpoint.versions(), **habits(recipe)}
         path = self.folder / f"{recipe.name}-{seed}.safetensors"
         if found := _finished(path, settings):
             return found
@@ -79,6 +80,13 @@ class Workplace:
             bar.advance(note=said(row))
         _finish(path, row, samples, settings)
         return row, samples
+
+
+def habits(recipe: Recipe) -> dict[str, str | list[float]]:
+    """What the recipe's optimiser and schedule are, in words and numbers that are the same in another process."""
+    optimizer, schedule = recipe.fit.get("optimizer"), recipe.fit.get("schedule")
+    told = repr(optimizer) if isinstance(optimizer, partial) else getattr(optimizer, "__qualname__", "")
+    return {"optimizer": told, "schedule": [] if schedule is None else [round(schedule(k / 4), 9) for k in range(4)]}
 
 
 def judged(model: GenerativeModel, recipe: Recipe, seed: int, steps: int, seconds: float) -> tuple[Row, Tensor]:

@@ -3,8 +3,9 @@ r"""Train every family under one budget of time, and measure it.
     for each model:  steps = budget / time per step, once (`budget.affordable_steps`)
     for each seed:   train so many steps, the recipe's learning rates stretched over them; measure; keep the row
 
-In the folder: the board (see `Board.write`), plan.json with the steps, and rows/ with a file for each finished row. What is
-finished is not made again unless its settings differ; a row that was interrupted goes on from its checkpoint.
+In the folder: the board of the last run (see `Board.write`), plan.json with the steps, and rows/ with a file for each
+finished row. What is finished is not made again unless its settings differ; a row that was interrupted goes on from its
+checkpoint.
 """
 
 import json
@@ -74,6 +75,8 @@ def run(
     Raises ValueError for unknown or misplaced names and a budget or steps that are not positive, and what `fit` raises.
     """
     chosen, folder = entrants(data, models), Path(folder)
+    if isinstance(steps, Mapping) and (unknown := sorted(steps.keys() - {recipe.name for recipe in chosen})):
+        raise ValueError(f"steps must be of the models that are trained; got some of {', '.join(unknown)}")
     if not budget > 0:
         raise ValueError(f"budget must be a positive number of seconds; got {budget}")
     place = Workplace(folder / "rows", torch.device(best_device() if device is None else device), progress)
@@ -112,7 +115,7 @@ def _planned(
     if given is not None:
         return check_count(given, "steps")
     plan = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    terms = {"budget": budget, "device": device.type}
+    terms = {"budget": budget, "device": device.type, "model": repr(recipe.build())}
     entry = plan.get(recipe.name, {})
     if {k: entry.get(k) for k in terms} != terms:
         entry = {**terms, "steps": affordable_steps(recipe, data, budget, device)}

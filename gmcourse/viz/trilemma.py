@@ -19,6 +19,7 @@ from gmcourse.metrics.scoreboard import Board, Line, Row, quality
 from gmcourse.viz import style
 
 MARKERS = "osD^vP*X"
+LEAST = 5e-4  # distance that a logarithmic axis shows: one sample of 2000
 SIDES = [  # where a name may stand: offset in points, alignment
     ((dx, dy), (ha, va))
     for far in (1, 2, 3)
@@ -71,7 +72,7 @@ def coverage(row: Row) -> float:
 def _plane(ax: Axes, lines: Sequence[Line], marker: Mapping[str, str]) -> None:
     places, (name, _, floor) = [], quality(lines[0])
     for line in lines:
-        at = (line["ms_per_1000"], quality(line).value)
+        at = (line["ms_per_1000"], max(quality(line).value, LEAST))
         columns = "ms_per_1000", "fid" if name == "FID" else "precision"
         spread = [_within(line.spread[c], value) for c, value in zip(columns, at, strict=True)]
         ax.errorbar(*at, xerr=spread[0], yerr=spread[1], color="0.6", linewidth=1, zorder=1)
@@ -138,7 +139,9 @@ def _corner(ax: Axes, rows: Sequence[Row], lines: Sequence[Line], column: str) -
 
 
 def _value(row: Row, column: str) -> float:
-    return {"coverage": coverage, "quality": lambda row: quality(row).value}.get(column, lambda row: row.ms_per_1000)(row)
+    if column == "quality":
+        return max(quality(row).value, LEAST)
+    return coverage(row) if column == "coverage" else row.ms_per_1000
 
 
 def _names(lines: Sequence[Line]) -> list[str]:
