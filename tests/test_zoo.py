@@ -21,15 +21,16 @@ IMAGE_EBMS = [name for name, measure in MEASURED.items() if measure is measures.
 IMAGE_FLOWS = [name for name, measure in MEASURED.items() if measure is measures.bits_per_dim]
 DENOISERS = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.denoised]
 GENERATED = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.generated]
+CURVES = [name for name, measure in MEASURED.items() if measure is measures.transport]
 PLANE_GANS = [name for name, measure in MEASURED.items() if measure is measures.modes]
 
 
 def test_every_model_is_measured_again():
-    kinds = IMAGES, TOYS, CLASSIFIERS, IMAGE_FLOWS, IMAGE_EBMS, DENOISERS, GENERATED, PLANE_GANS
+    kinds = IMAGES, TOYS, CLASSIFIERS, IMAGE_FLOWS, IMAGE_EBMS, DENOISERS, GENERATED, PLANE_GANS, CURVES
     assert sorted(name for kind in kinds for name in kind) == sorted(zoo.NAMES)
 
 
-@pytest.mark.parametrize("name", IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS + GENERATED + PLANE_GANS)
+@pytest.mark.parametrize("name", IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS + GENERATED + PLANE_GANS + CURVES)
 def test_weights_load_and_sample(name):
     model = zoo.load(name)
     assert not model.training
@@ -193,6 +194,14 @@ def test_modes_on_the_cards_are_counted_again(name):
     assert abs(found["modes"] - said["modes"]) <= 1  # a mode at the edge of being covered
     assert found["within"] == pytest.approx(said["within"], abs=5e-3)
     assert found["mode_kl"] == pytest.approx(said["mode_kl"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_transport_costs_on_the_cards_are_measured_again(name):
+    said = zoo.card(name)["metrics"]
+    found = recipes.get(name).evaluate(zoo.load(name))
+    assert found["w2"] == pytest.approx(said["w2"], abs=5e-3)
+    assert found["w2_of_data"] == pytest.approx(said["w2_of_data"], abs=1e-3)
 
 
 @pytest.mark.parametrize("name", GENERATED)

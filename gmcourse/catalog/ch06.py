@@ -20,7 +20,7 @@ ROWS = (
         "Mode collapse, and what cures it",
         "thesis 2.5.2",
         6,
-        code="gmcourse.recipes.gan2d:CURES",
+        code="gmcourse.recipes.gan2d:plane_gan",
         section="06_gan#mode-collapse-filmed",
         exercise="06_gan#the-cures-counted",
         test="tests/test_zoo.py::test_a_plain_gan_loses_modes_and_the_best_cure_none",

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from contourpy import contour_generator
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import avg_pool2d
@@ -209,5 +209,5 @@ def _outlines(density: Tensor, extent: Extent) -> list[np.ndarray]:
     """Lines (k, 2) around where the density (r, r) exceeds a tenth of its highest value."""
     xmin, xmax, ymin, ymax = extent
     centres = (np.arange(len(density)) + 0.5) / len(density)
-    contours = contour_generator(xmin + (xmax - xmin) * centres, ymin + (ymax - ymin) * centres, density.numpy())
-    return contours.lines(0.1 * float(density.max()))
+    places = xmin + (xmax - xmin) * centres, ymin + (ymax - ymin) * centres
+    return Figure().add_subplot().contour(*places, density.numpy(), levels=[0.1 * float(density.max())]).allsegs[0]
