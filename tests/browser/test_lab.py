@@ -100,11 +100,16 @@ def explorer_in(page, nth: int = 0):
 
 
 def press_and_wait(page, handle, picture, presses: int) -> None:
-    """Press → several times, then wait until the picture is another one and stays the same for half a second."""
-    before = picture.get_attribute("src")
-    handle.focus()
-    for _ in range(presses):
-        page.keyboard.press("ArrowRight")
+    """Press → several times (← at the end; of a list take the next); wait until another picture stays for half a second."""
+    before, end = picture.get_attribute("src"), handle.get_attribute("aria-valuemax")
+    if handle.evaluate("element => element.tagName") == "SELECT":
+        chosen, count = handle.evaluate("list => [list.selectedIndex, list.length]")
+        handle.select_option(index=(chosen + 1) % count)
+    else:
+        key = "ArrowLeft" if end == handle.get_attribute("aria-valuenow") else "ArrowRight"
+        handle.focus()
+        for _ in range(presses):
+            page.keyboard.press(key)
     page.wait_for_function(
         """([image, before]) => {
             const now = performance.now();
