@@ -158,7 +158,7 @@ def test_a_chapter_runs_and_its_first_slider_moves_the_picture(lab, page, screen
     run_all(page)
     output, handle, picture = explorer_in(page)
     output.scroll_into_view_if_needed()
-    press_and_wait(page, handle, picture, presses=5)
+    press_and_wait(page, handle, picture, presses=10)
     page.screenshot(path=screenshots / f"{path.stem}.png")
 
 
