@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gmcourse.gan.objectives import Objective, objective
+from gmcourse.gan import objectives
 from gmcourse.gan.regularisers import Regulariser, check_pair, clip_weights
 from gmcourse.model import GenerativeModel, Player, Trainable, check_count, evaluating
 from gmcourse.nets.spectral import is_spectrally_normalised
@@ -36,7 +36,7 @@ class Critic(Trainable):
     Args:
         net: x (n, *event_shape) -> logits (n,); with `classes` it takes the labels, one-hot (n, classes), beside x.
         event_shape: of one datum.
-        objective: one of `OBJECTIVES`.
+        objective: the name of one of `OBJECTIVES`, or an `Objective`.
         regularisers: penalties that are added to the loss.
         clip: largest |weight|, enforced before each loss and each look without a graph, so that nobody sees a larger one.
         classes: number of labels.
@@ -54,13 +54,13 @@ class Critic(Trainable):
         net: nn.Module,
         *,
         event_shape: Sequence[int],
-        objective: str = "non-saturating",
+        objective: str | objectives.Objective = "non-saturating",
         regularisers: Regulariser | Sequence[Regulariser] = (),
         clip: float | None = None,
         classes: int = 0,
     ):
         super().__init__(event_shape)
-        self.net, self.objective, self.clip, self.classes = net, _objective(objective), clip, classes
+        self.net, self.objective, self.clip, self.classes = net, objectives.objective(objective), clip, classes
         self.regularisers = (regularisers,) if isinstance(regularisers, Regulariser) else tuple(regularisers)
         check_pair(self.objective, *self.regularised_by)
         if clip is not None:
@@ -109,7 +109,7 @@ class GAN(GenerativeModel):
 
     Args:
         generator: ε (n, latent) -> x (n, *event_shape); with `classes` it takes the labels, one-hot (n, classes), beside ε.
-        critic: the net of the critic, or a `Critic`; then `objective`, `regularisers`, `clip` are in there.
+        critic: the net of the critic; it, `objective`, `regularisers` and `clip` make a `Critic`.
         event_shape: of one datum.
         latent: length of ε, or the lengths of its named parts in their order.
         critic_steps: the generator plays on every so manieth step only.
@@ -129,7 +129,7 @@ class GAN(GenerativeModel):
         *,
         event_shape: Sequence[int],
         latent: int | Mapping[str, int],
-        objective: str = "non-saturating",
+        objective: str | objectives.Objective = "non-saturating",
         regularisers: Regulariser | Sequence[Regulariser] = (),
         clip: float | None = None,
         critic_steps: int = 1,
@@ -211,7 +211,3 @@ def one_hot(labels: Tensor, classes: int, like: Tensor) -> Tensor:
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(f"labels must lie in 0 … {classes - 1}; got {int(labels.min())} to {int(labels.max())}")
     return F.one_hot(labels.long(), classes).to(like)
-
-
-def _objective(name: str | Objective) -> Objective:
-    return objective(name) if isinstance(name, str) else name

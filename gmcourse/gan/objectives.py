@@ -153,8 +153,10 @@ class Hinge(Objective):
 OBJECTIVES = {kind.name: kind() for kind in (Minimax, NonSaturating, LeastSquares, Wasserstein, Hinge)}
 
 
-def objective(name: str) -> Objective:
-    """The objective of this name; ValueError lists the names there are."""
+def objective(name: str | Objective) -> Objective:
+    """The objective of this name, or the one that is given itself; ValueError lists the names there are."""
+    if isinstance(name, Objective):
+        return name
     if name not in OBJECTIVES:
         raise ValueError(f"objective must be one of {', '.join(OBJECTIVES)}; got {name!r}")
     return OBJECTIVES[name]

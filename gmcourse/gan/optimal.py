@@ -41,7 +41,7 @@ def optimal_critic(game: str | Objective, log_p: Tensor, log_q: Tensor) -> Tenso
     >>> optimal_critic("least-squares", torch.tensor([0.0]), torch.tensor([-torch.inf]))
     tensor([1.])
     """
-    name = (objective(game) if isinstance(game, str) else game).name
+    name = objective(game).name
     log_odds = optimal_discriminator(log_p, log_q)
     match name:
         case "minimax" | "non-saturating":
@@ -75,7 +75,7 @@ def least_critic_loss(game: str | Objective, p: Density, q: Density, grid: Grid)
     Minimax: 2 ln 2 − 2 JS, in nats; hinge: 2 − 2 TV; Wasserstein, on the line only: −W₁, in units of x. Raises ValueError
     for a grid that doesn't hold the mass of both to 1e-3.
     """
-    game = objective(game) if isinstance(game, str) else game
+    game = objective(game)
     log_p, log_q = held(p, grid, "p"), held(q, grid, "q")
     best = wasserstein_critic(p, q, grid) if game.needs_lipschitz else optimal_critic(game, log_p, log_q)
     terms = [(_shares(log_p, grid), game.on_real(best)), (_shares(log_q, grid), game.on_fake(best))]

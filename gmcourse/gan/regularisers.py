@@ -183,7 +183,7 @@ def check_pair(game: str | Objective, *regularisers: str | Regulariser) -> None:
 
     >>> check_pair("wasserstein", "gradient-penalty")
     """
-    game = objective(game) if isinstance(game, str) else game
+    game = objective(game)
     names = [given if isinstance(given, str) else given.name for given in regularisers]
     if unknown := [name for name in names if name not in REGULARISERS]:
         raise ValueError(f"regularisers must be among {', '.join(REGULARISERS)}; got {unknown[0]!r}")

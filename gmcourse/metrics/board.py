@@ -165,11 +165,13 @@ class Board:
 
 
 class Quality(NamedTuple):
-    """How far samples are from the data, smaller is better: what it is, how much, and how much true samples have."""
+    """How far samples are from the data, smaller is better: what it is, how much, how much true samples have, and its
+    standard deviation over seeds, None for a single one."""
 
     name: str
     value: float
     floor: float
+    spread: float | None
 
 
 def quality(of: Row | Line) -> Quality:
@@ -177,10 +179,10 @@ def quality(of: Row | Line) -> Quality:
 
     W2 of points is no better for this: in the plane most of it is chance, see `w2_floor`.
     """
-    get = of.__getitem__ if isinstance(of, Line) else partial(getattr, of)
+    get, spread = (of.__getitem__, of.spread) if isinstance(of, Line) else (partial(getattr, of), {})
     if get("fid") is not None:
-        return Quality("FID", get("fid"), get("fid_of_data") or 0.0)
-    return Quality("outside", 1 - get("precision"), 1 - (get("precision_of_data") or 1.0))
+        return Quality("FID", get("fid"), get("fid_of_data") or 0.0, spread.get("fid"))
+    return Quality("outside", 1 - get("precision"), 1 - (get("precision_of_data") or 1.0), spread.get("precision"))
 
 
 def row_of(entry: Mapping) -> Row:

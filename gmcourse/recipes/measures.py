@@ -16,6 +16,7 @@ from gmcourse.metrics.ood import auroc
 from gmcourse.metrics.transport import wasserstein
 from gmcourse.model import GenerativeModel
 from gmcourse.randomness import draw, seeded
+from gmcourse.training.feed import key
 from gmcourse.vae import VAE, HierarchicalVAE, LatentGrid, elbo, iwae_bound
 
 Numbers = dict[str, float]
@@ -43,7 +44,7 @@ def modes(model: GenerativeModel, data: Distribution) -> Numbers:
 
 def transport(model: GenerativeModel, data: Distribution) -> Numbers:
     """W₂ of 1000 samples to as many of the data, in units of x; beside it that of as many other data, the floor."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(key(0, "data"))  # another stream than the model's
     real, other = (draw(data, 1000, generator=generator) for _ in range(2))
     x = model.sample(1000, generator=torch.Generator(next(model.parameters()).device).manual_seed(0)).cpu()
     return {"w2": wasserstein(x, real), "w2_of_data": wasserstein(other, real)}

@@ -118,8 +118,8 @@ def _evidence(column: str, line: Line, lines: Sequence[Line]) -> str:
     if column == "likelihood":
         return line.likelihood
     if column == "quality":
-        name, value, _ = quality(line)
-        apart, spread = ratio(line, lines), line.spread["fid" if name == "FID" else "precision"]
+        name, value, _, spread = quality(line)
+        apart = ratio(line, lines)
         told = f"{name} {value:.3g}" + (f" ± {spread:.2g}" if spread is not None else "")
         return told + (f", {apart:.3g} × the best" if apart is not None else "")
     if column == "coverage":

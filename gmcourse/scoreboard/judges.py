@@ -56,8 +56,8 @@ def slow(line: Line, lines: Sequence[Line]) -> bool | None:
 
 def steady(line: Line, lines: Sequence[Line]) -> bool | None:
     """Quality varies little over seeds."""
-    spread = line.spread["precision" if line["fid"] is None else "fid"]
-    return None if spread is None else spread <= STEADY * max(quality(line).value, quality(line).floor)
+    _, value, floor, spread = quality(line)
+    return None if spread is None else spread <= STEADY * max(value, floor)
 
 
 def unsteady(line: Line, lines: Sequence[Line]) -> bool | None:

@@ -21,6 +21,7 @@ from gmcourse.metrics.scoreboard import Row, measured
 from gmcourse.model import GenerativeModel
 from gmcourse.recipes import Recipe
 from gmcourse.recipes.measures import by_quadrature
+from gmcourse.scoreboard import budget
 from gmcourse.training.feed import Data
 from gmcourse.training.progress import Progress
 
@@ -53,7 +54,7 @@ class Workplace:
             history = fit(
                 model,
                 data,
-                **{k: v for k, v in recipe.fit.items() if k not in ("epochs", "steps", "checkpoint_every")},
+                **budget.settings(recipe),
                 steps=steps,
                 seed=seed,
                 checkpoint=state,

@@ -70,12 +70,12 @@ def coverage(row: Row) -> float:
 
 
 def _plane(ax: Axes, lines: Sequence[Line], marker: Mapping[str, str]) -> None:
-    places, (name, _, floor) = [], quality(lines[0])
+    places, (name, _, floor, _) = [], quality(lines[0])
     for line in lines:
-        at = (line["ms_per_1000"], max(quality(line).value, LEAST))
-        columns = "ms_per_1000", "fid" if name == "FID" else "precision"
-        spread = [_within(line.spread[c], value) for c, value in zip(columns, at, strict=True)]
-        ax.errorbar(*at, xerr=spread[0], yerr=spread[1], color="0.6", linewidth=1, zorder=1)
+        far = quality(line)
+        at = (line["ms_per_1000"], max(far.value, LEAST))
+        bars = _within(line.spread["ms_per_1000"], at[0]), _within(far.spread, at[1])
+        ax.errorbar(*at, xerr=bars[0], yerr=bars[1], color="0.6", linewidth=1, zorder=1)
         share = line["recall"] if line["modes"] is None else line["covered"] / line["modes"]
         look = {"marker": marker[line.model], "s": 130, "vmin": 0.5, "vmax": 1, "edgecolors": style.INK}
         dots = ax.scatter(*at, c=[share], cmap=style.DENSITY.name, zorder=2, **look)
