@@ -9,6 +9,7 @@ Explorers of trained models get untrained ones of the same size, which take the 
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import time
@@ -58,6 +59,8 @@ def make(name: str) -> Explorer:
         "gan_training": _films,
         "style_mixing": lambda: (StyleGenerator((1, 28, 28)),),
         "trilemma": _board,
+        "latent_prior": _latent_planes,
+        "latent_beta": _latent_ladder,
     }
     keywords = {"step": 0.02} if name == "ebm_landscape" else {}
     return EXPLORERS[name](*arguments[name]() if name in arguments else (), **keywords)
@@ -70,6 +73,16 @@ def _digit_models() -> tuple:
 
 def _digit_model() -> tuple:
     return recipes.get("vae_digits_beta1").build().eval(), load_images("digits", "test")[0]
+
+
+def _latent_planes() -> tuple:
+    models = {name: recipes.get(f"plane_{name}_mnist").build() for name in ("vae", "flow_prior_beta50", "glf")}
+    return models, *load_images("mnist", "test", limit=500)
+
+
+def _latent_ladder() -> tuple:
+    models = {beta: recipes.get(f"plane_flow_prior_beta{beta}_mnist").build() for beta in (1, 10, 50, 100, 400)}
+    return models | {math.inf: recipes.get("plane_glf_mnist").build()}, *load_images("mnist", "test", limit=500)
 
 
 def _moons_flow() -> tuple:

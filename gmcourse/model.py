@@ -130,6 +130,13 @@ def check_count(n: int, name: str = "n") -> int:
     return int(n)
 
 
+def check_positive(value: float, name: str) -> float:
+    """Return value as a float if it is positive and finite, else raise ValueError."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive; got {value}")
+    return float(value)
+
+
 class StandardNormal(GenerativeModel):
     """N(0, I) on `event_shape`: the noise every model starts from, and the smallest complete example of the protocol.
 

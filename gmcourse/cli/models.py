@@ -20,7 +20,6 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from gmcourse import checkpoint, recipes, zoo
-from gmcourse.fit import fit
 from gmcourse.model import GenerativeModel, Trainable, check_count, device
 from gmcourse.recipes import Recipe
 
@@ -34,10 +33,7 @@ def train_recipe(name: str, steps: int | None, seed: int, out: Path, where: str 
     Raises ValueError for an unknown recipe or device, and what `fit` raises.
     """
     recipe = recipes.get(name)
-    settings = dict(recipe.fit)
-    if steps is not None:
-        settings.pop("epochs", None)
-        settings["steps"] = steps
+    length = {} if steps is None else {"steps": steps}
     model = placed(recipe.build(seed), where)
     state = out / "run.safetensors"
     columns = (
@@ -48,11 +44,11 @@ def train_recipe(name: str, steps: int | None, seed: int, out: Path, where: str 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(name, total=settings.get("steps"))
-        history = fit(
+        task = bar.add_task(name, total=steps or recipe.fit.get("steps"))
+        history = recipe.train(
             model,
             recipe.load_data(),
-            **settings,
+            **length,
             seed=seed,
             progress=False,
             checkpoint=state,

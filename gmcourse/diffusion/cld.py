@@ -28,9 +28,9 @@ from torch import Tensor
 
 from gmcourse.data.mixtures import IsotropicMixture
 from gmcourse.diffusion.sde import check_times
-from gmcourse.model import GenerativeModel, Likelihood, StandardNormal
+from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_positive
 from gmcourse.sampling.ode import same_shape
-from gmcourse.sampling.sampler import beside, check_positive, rows
+from gmcourse.sampling.sampler import beside, rows
 
 VelocityScore = Callable[[Tensor, Tensor], Tensor]  # u (n, 2, *event_shape), t (n,) -> ∇_v log p_t(u), (n, *event_shape)
 Start = tuple[Tensor | float, Tensor | float, Tensor | float]

@@ -32,9 +32,9 @@ from gmcourse.diffusion.cld import CLD, check_pairs, in_float64
 from gmcourse.diffusion.cld_samplers import SSCS, CLDEuler, CLDFlow, CLDSampler
 from gmcourse.diffusion.probability_flow import TRACES, Trace, random_signs, score_and_trace
 from gmcourse.diffusion.samplers import run
-from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count
+from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count, check_positive
 from gmcourse.sampling.ode import odeint, same_shape
-from gmcourse.sampling.sampler import beside, check_positive, normal_like, rows
+from gmcourse.sampling.sampler import beside, normal_like, rows
 
 SAMPLERS = {"em": CLDEuler, "sscs": SSCS, "sscs2": partial(SSCS, order=2), "flow": CLDFlow}
 

@@ -26,8 +26,8 @@ from torch import Tensor
 from gmcourse.diffusion.reverse import ScoreSampler, check_step, finite_log_snr, time_of
 from gmcourse.diffusion.schedule import convert
 from gmcourse.diffusion.sde import SDE, Score
+from gmcourse.model import check_positive
 from gmcourse.sampling.ode import euler, heun
-from gmcourse.sampling.sampler import check_positive
 
 
 class FlowEuler(ScoreSampler):

@@ -26,10 +26,10 @@ from torch.special import ndtr
 
 from gmcourse.data.gaussians import blocks
 from gmcourse.metrics.neighbours import distances
-from gmcourse.model import GenerativeModel, check_count, evaluating
+from gmcourse.model import GenerativeModel, check_count, check_positive, evaluating
 from gmcourse.sampling import AnnealedLangevin
 from gmcourse.sampling.ode import same_shape
-from gmcourse.sampling.sampler import beside, check_positive, rows
+from gmcourse.sampling.sampler import beside, rows
 
 
 class NCSN(GenerativeModel):

@@ -26,9 +26,9 @@ from torch import Tensor
 
 from gmcourse.diffusion.schedule import convert
 from gmcourse.diffusion.sde import SDE, Score
-from gmcourse.model import check_count
+from gmcourse.model import check_count, check_positive
 from gmcourse.sampling.ode import same_shape
-from gmcourse.sampling.sampler import check_positive, normal_like, rows
+from gmcourse.sampling.sampler import normal_like, rows
 
 RHO = 7.0  # of Karras et al. 2022: steps near the data are the finer, the larger it is
 

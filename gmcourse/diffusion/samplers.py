@@ -24,8 +24,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from gmcourse.diffusion.schedule import DiscreteDiffusion, bridge, convert
+from gmcourse.model import check_positive
 from gmcourse.sampling.ode import same_shape
-from gmcourse.sampling.sampler import check_positive, normal_like
+from gmcourse.sampling.sampler import normal_like
 
 Noise = Callable[[Tensor, Tensor], Tensor]  # x (n, *event_shape), t (n,) -> like x
 Step = Callable[[Tensor, float, float, torch.Generator | None], Tensor]  # x_t, t, s, generator -> x_s

@@ -17,8 +17,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from gmcourse.model import check_count
-from gmcourse.sampling.sampler import beside, check_positive
+from gmcourse.model import check_count, check_positive
+from gmcourse.sampling.sampler import beside
 
 Kind = Literal["x0", "eps", "v", "score"]
 KINDS = get_args(Kind)

@@ -30,9 +30,9 @@ from gmcourse.diffusion.samplers import run
 from gmcourse.diffusion.schedule import KINDS, Kind, convert
 from gmcourse.diffusion.sde import SDE, Score
 from gmcourse.diffusion.times import Times, Weighting, best_times, weight
-from gmcourse.model import GenerativeModel, Likelihood, check_count, evaluating
+from gmcourse.model import GenerativeModel, Likelihood, check_count, check_positive, evaluating
 from gmcourse.sampling.ode import odeint, same_shape
-from gmcourse.sampling.sampler import beside, check_positive, normal_like, rows
+from gmcourse.sampling.sampler import beside, normal_like, rows
 
 
 class ScoreModel(GenerativeModel):

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from gmcourse.ebm.derivatives import trainable_score
 from gmcourse.ebm.energy import Energy
-from gmcourse.sampling.sampler import beside, check_positive, rows
+from gmcourse.model import check_positive
+from gmcourse.sampling.sampler import beside, rows
 
 
 def denoising_score_matching(energy: Energy, x: Tensor, *, sigma: float) -> Tensor:

@@ -24,10 +24,9 @@ from gmcourse.ebm.fingerprint import Fingerprint, fingerprint, kept, same
 from gmcourse.metrics.density import home
 from gmcourse.metrics.grid import Grid
 from gmcourse.metrics.partition import log_z_grid
-from gmcourse.model import GenerativeModel, Likelihood, Player, StandardNormal, check_count, evaluating
+from gmcourse.model import GenerativeModel, Likelihood, Player, StandardNormal, check_count, check_positive, evaluating
 from gmcourse.randomness import draw
 from gmcourse.sampling import MALA, Sampler
-from gmcourse.sampling.sampler import check_positive
 
 Objective = Callable[[Energy, Tensor], Tensor]
 SAMPLER = partial(MALA, step=0.01)

@@ -24,9 +24,8 @@ from torch.nn.functional import softplus
 
 from gmcourse.ebm.energy import Energy, values
 from gmcourse.metrics.density import log_density
-from gmcourse.model import GenerativeModel, Player, check_count
+from gmcourse.model import GenerativeModel, Player, check_count, check_positive
 from gmcourse.randomness import draw
-from gmcourse.sampling.sampler import check_positive
 
 
 class NoiseContrast(nn.Module):

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from gmcourse.ebm.energy import Energy, values
-from gmcourse.model import check_count
-from gmcourse.sampling.sampler import check_positive, rows
+from gmcourse.model import check_count, check_positive
+from gmcourse.sampling.sampler import rows
 
 
 def minimum_probability_flow(energy: Energy, x: Tensor, *, sigma: float, neighbours: int = 1) -> Tensor:

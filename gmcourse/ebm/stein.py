@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from gmcourse.ebm.derivatives import axes, signs, slope_along, trainable_score
 from gmcourse.ebm.energy import Energy
-from gmcourse.model import Player, check_count
-from gmcourse.sampling.sampler import check_positive, rows
+from gmcourse.model import Player, check_count, check_positive
+from gmcourse.sampling.sampler import rows
 
 
 class SteinDiscrepancy(nn.Module):

@@ -27,9 +27,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gmcourse.model import check_count
+from gmcourse.model import check_count, check_positive
 from gmcourse.sampling.ode import Path, odeint
-from gmcourse.sampling.sampler import check_positive
 
 Slope = Callable[[Tensor], Tensor]
 

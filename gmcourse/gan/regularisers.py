@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gmcourse.gan.objectives import Objective, objective
-from gmcourse.model import check_count
-from gmcourse.sampling.sampler import beside, check_positive, normal_like, rows
+from gmcourse.model import check_count, check_positive
+from gmcourse.sampling.sampler import beside, normal_like, rows
 
 Critic = Callable[[Tensor], Tensor]
 

@@ -68,7 +68,7 @@ def measured(
 
     Args:
         data: a density, or test images (m, c, h, w) with m ≥ 2n, alone or with their labels.
-        n: samples; 2000 in the plane, 500 images.
+        n: samples; 2000 in the plane, 500 images or half as many as there are data, if that is less.
         net: whose features images are compared in, see `metrics.features`.
         log_prob: a better log-density than the model's own, e.g. a VAE's by quadrature.
 
@@ -76,7 +76,9 @@ def measured(
     Raises ValueError for fewer samples than a metric needs, and for data of another event shape.
     """
     plane = isinstance(data, Distribution)
-    n = SAMPLES["plane" if plane else "images"] if n is None else check_count(n)
+    if n is None:
+        n = SAMPLES["plane"] if plane else min(SAMPLES["images"], len(data if isinstance(data, Tensor) else data[0]) // 2)
+    check_count(n)
     generator = torch.Generator().manual_seed(key(seed, "data"))  # else a model that draws as the data do meets itself
     if plane:
         _enough_points(n, data)

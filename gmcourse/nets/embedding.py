@@ -14,6 +14,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from gmcourse.model import check_positive
+
 
 class FourierFeatures(nn.Module):
     """x (..., inputs) -> (x, sin xW, cos xW), shape (..., inputs + 2·columns); W is a buffer, saved with the weights.
@@ -31,8 +33,7 @@ class FourierFeatures(nn.Module):
         super().__init__()
         if columns < 1:
             raise ValueError(f"columns must be at least 1; got {columns}")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive; got {scale}")
+        check_positive(scale, "scale")
         self.outputs = inputs + 2 * columns
         self.register_buffer("frequencies", scale * torch.randn(inputs, columns))
 
@@ -61,8 +62,7 @@ class SinusoidalTime(nn.Module):
         super().__init__()
         if outputs < 4 or outputs % 2:
             raise ValueError(f"outputs must be even and at least 4; got {outputs}")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive; got {scale}")
+        check_positive(scale, "scale")
         self.outputs, self.scale = outputs, float(scale)
         k = torch.arange(outputs // 2, dtype=torch.float64)
         frequencies = torch.exp(-math.log(10_000) * k / (outputs // 2 - 1)).to(torch.get_default_dtype())
@@ -91,8 +91,7 @@ class FourierTime(nn.Module):
         super().__init__()
         if outputs < 2 or outputs % 2:
             raise ValueError(f"outputs must be even and at least 2; got {outputs}")
-        if not scale > 0:
-            raise ValueError(f"scale must be positive; got {scale}")
+        check_positive(scale, "scale")
         self.outputs = outputs
         self.register_buffer("frequencies", scale * torch.randn(outputs // 2))
 

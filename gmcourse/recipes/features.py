@@ -6,6 +6,8 @@ from gmcourse.fit import cosine
 from gmcourse.recipes.measures import accuracy
 from gmcourse.recipes.recipe import Recipe
 
+NET = {"batch_size": 64, "lr": 2e-3, "schedule": cosine(0.05), "checkpoint_every": 250}
+
 
 def _features(data: str, shape: tuple[int, int, int], steps: int, *, width: int = 32, dropout: float = 0.2) -> Recipe:
     return Recipe(
@@ -14,13 +16,31 @@ def _features(data: str, shape: tuple[int, int, int], steps: int, *, width: int 
         lambda: conv_classifier(shape, len(class_names(data)), width=width, dropout=dropout),
         data,
         accuracy,
-        {"batch_size": 64, "lr": 2e-3, "schedule": cosine(0.05), "steps": steps, "checkpoint_every": 250},
+        NET | {"steps": steps},
         labelled=True,
     )
 
 
-RECIPES = (
+def _perceptual(data: str, shape: tuple[int, int, int]) -> Recipe:
+    return Recipe(
+        f"perceptual_{data}",
+        f"Classifier whose activations compare images of {data} in training; another than the one that judges",
+        lambda: conv_classifier(shape, len(class_names(data)), channels=16),
+        data,
+        accuracy,
+        NET | {"steps": 600},
+        labelled=True,
+    )
+
+
+JUDGES = (
     _features("mnist", (1, 28, 28), 1200),
     _features("fashion_mnist", (1, 28, 28), 2400, width=64, dropout=0.4),
     _features("emoji", (3, 32, 32), 1000, width=64, dropout=0.5),
 )
+PERCEPTUAL = (
+    _perceptual("mnist", (1, 28, 28)),
+    _perceptual("fashion_mnist", (1, 28, 28)),
+    _perceptual("emoji", (3, 32, 32)),
+)
+RECIPES = JUDGES + PERCEPTUAL

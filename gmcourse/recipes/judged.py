@@ -14,9 +14,11 @@ from gmcourse.metrics.samples import frechet_distance
 from gmcourse.model import GenerativeModel, evaluating
 from gmcourse.recipes import features
 from gmcourse.recipes.measures import Numbers
+from gmcourse.recipes.recipe import Recipe
 
 WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
-NETS = {recipe.data: recipe for recipe in features.RECIPES}
+NETS = {recipe.data: recipe for recipe in features.JUDGES}
+EYES = {recipe.data: recipe for recipe in features.PERCEPTUAL}
 
 
 def feature_net(name: str) -> Classifier:
@@ -27,10 +29,23 @@ def feature_net(name: str) -> Classifier:
     >>> feature_net("mnist").width
     32
     """
-    if name not in NETS:
-        raise ValueError(f"name must be one of {', '.join(sorted(NETS))}; got {name!r}. Any net to features will do as well")
-    model = NETS[name].build()
-    checkpoint.load(WEIGHTS / f"{NETS[name].name}.safetensors", model)
+    return _trained(NETS, name)
+
+
+def perceptual_net(name: str) -> Classifier:
+    """The classifier of an image set whose activations serve as a distance in training. It is another than that of
+    `feature_net`, so that no model is taught by its judge.
+
+    Raises ValueError for a set that has none.
+    """
+    return _trained(EYES, name)
+
+
+def _trained(nets: dict[str, Recipe], name: str) -> Classifier:
+    if name not in nets:
+        raise ValueError(f"name must be one of {', '.join(sorted(nets))}; got {name!r}. Any net to features will do as well")
+    model = nets[name].build()
+    checkpoint.load(WEIGHTS / f"{nets[name].name}.safetensors", model)
     return model.eval()
 
 

@@ -8,11 +8,13 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from gmcourse.data import images, toy2d
+from gmcourse.fit import fit
 from gmcourse.model import Trainable
 from gmcourse.randomness import seeded
 from gmcourse.recipes.measures import Numbers
 from gmcourse.training.history import History
 
+LENGTHS = {"steps", "epochs"}
 Data = Tensor | tuple[Tensor, Tensor] | Distribution
 
 
@@ -25,6 +27,7 @@ class Recipe:
         data: name of a 2-D density (`data.toy2d`) or of an image set (`data.images`).
         measure: (model, test data) -> the numbers on the card.
         fit: keyword arguments of `fit`.
+        finish: (model, training data) -> None, what is fitted once `fit` is done, e.g. a prior to the codes.
         labelled: whether the images come with their labels.
         source: where the settings come from.
         family: under which name the recipe joins the scoreboard of its data, e.g. "VAE"; None stays out.
@@ -36,6 +39,7 @@ class Recipe:
     data: str
     measure: Callable[..., Numbers]
     fit: Mapping = field(default_factory=dict)
+    finish: Callable[[Trainable, Data], None] | None = None
     labelled: bool = False
     source: str = "this course"
     family: str | None = None
@@ -51,6 +55,14 @@ class Recipe:
             return toy2d.get(self.data)
         pairs = images.load_images(self.data, split)
         return pairs if self.labelled else pairs[0]
+
+    def train(self, model: Trainable, data: Data, **settings) -> History:
+        """Train by `fit`, with the recipe's settings and those given here, which go first; then `finish`."""
+        own = {k: v for k, v in self.fit.items() if k not in LENGTHS or not settings.keys() & LENGTHS}
+        history = fit(model, data, **own | settings)
+        if self.finish is not None:
+            self.finish(model, data)
+        return history
 
     @torch.no_grad()
     def evaluate(self, model: Trainable) -> Numbers:

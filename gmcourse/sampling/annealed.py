@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from gmcourse.model import check_count
+from gmcourse.model import check_count, check_positive
 from gmcourse.sampling.langevin import ULA
-from gmcourse.sampling.sampler import check_positive
 
 
 class AnnealedLangevin:

@@ -16,9 +16,9 @@ import math
 import torch
 from torch import Tensor
 
-from gmcourse.model import check_count
+from gmcourse.model import check_count, check_positive
 from gmcourse.sampling.preconditioner import Matrix, Preconditioner
-from gmcourse.sampling.sampler import Sampler, State, check_positive, metropolis, normal_like, rows
+from gmcourse.sampling.sampler import Sampler, State, metropolis, normal_like, rows
 from gmcourse.sampling.target import Function
 
 

@@ -16,8 +16,9 @@ import math
 
 import torch
 
+from gmcourse.model import check_positive
 from gmcourse.sampling.preconditioner import Matrix, Preconditioner
-from gmcourse.sampling.sampler import Sampler, State, check_positive, metropolis, normal_like, rows
+from gmcourse.sampling.sampler import Sampler, State, metropolis, normal_like, rows
 from gmcourse.sampling.target import Function
 
 

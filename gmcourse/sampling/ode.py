@@ -18,8 +18,7 @@ import torch
 import torchdiffeq
 from torch import Tensor
 
-from gmcourse.model import check_count
-from gmcourse.sampling.sampler import check_positive
+from gmcourse.model import check_count, check_positive
 
 Field = Callable[[Tensor, Tensor], Tensor]  # t (), x (n, *event_shape) -> shape of x
 

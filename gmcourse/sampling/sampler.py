@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import trange
 
-from gmcourse.model import check_count
+from gmcourse.model import check_count, check_positive
 from gmcourse.sampling.preconditioner import Preconditioner
 from gmcourse.sampling.target import Function, Target
 
@@ -153,12 +153,6 @@ def normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
     """ω ~ N(0, I) with the shape, dtype and device of x."""
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
-
-def check_positive(value: float, name: str) -> float:
-    """Return value as a float if it is positive and finite, else raise ValueError."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name} must be positive; got {value}")
-    return float(value)
 
 
 def _count(bad: Tensor) -> str:

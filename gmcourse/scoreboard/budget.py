@@ -31,11 +31,6 @@ def affordable_steps(recipe: Recipe, data: Data, budget: float, device: str | to
     return max(turn, int(budget / seconds_per_step(model, recipe, data, turn, min(SECONDS, 0.2 * budget))))
 
 
-def settings(recipe: Recipe) -> dict:
-    """What the recipe says to `fit`, but for how long and how often the state is saved: the scoreboard says that."""
-    return {k: v for k, v in recipe.fit.items() if k not in ("epochs", "steps", "checkpoint_every")}
-
-
 def seconds_per_step(model: Trainable, recipe: Recipe, data: Data, turn: int, patience: float) -> float:
     """Mean seconds per step; trains the model for `patience` seconds and for `TURNS` turns of all players."""
     here = next(model.parameters()).device
@@ -48,6 +43,7 @@ def seconds_per_step(model: Trainable, recipe: Recipe, data: Data, turn: int, pa
             times.append(clock())
         return len(times) > TURNS and times[-1] - times[0] > patience
 
-    fit(model, data, **settings(recipe), steps=ENDLESS, callback=tick, progress=False)
+    settings = {k: v for k, v in recipe.fit.items() if k not in ("epochs", "steps", "checkpoint_every")}
+    fit(model, data, **settings, steps=ENDLESS, callback=tick, progress=False)
     warm = times[len(times) // 4 :]
     return (warm[-1] - warm[0]) / (turn * (len(warm) - 1))

@@ -15,13 +15,11 @@ import torch
 from torch import Tensor
 
 from gmcourse import checkpoint, zoo
-from gmcourse.fit import fit
 from gmcourse.metrics.board import large, row_of, small
 from gmcourse.metrics.scoreboard import Row, measured
 from gmcourse.model import GenerativeModel
 from gmcourse.recipes import Recipe
 from gmcourse.recipes.measures import by_quadrature
-from gmcourse.scoreboard import budget
 from gmcourse.training.feed import Data
 from gmcourse.training.progress import Progress
 
@@ -51,10 +49,9 @@ class Workplace:
         state = self.folder / f"{recipe.name}-{seed}-{zlib.crc32(_text(settings)):08x}.run"
         model = model.to(self.device)
         with Progress(f"{recipe.name}, seed {seed}", steps, show=self.progress) as bar:
-            history = fit(
+            history = recipe.train(
                 model,
                 data,
-                **budget.settings(recipe),
                 steps=steps,
                 seed=seed,
                 checkpoint=state,

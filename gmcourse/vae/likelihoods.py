@@ -58,10 +58,9 @@ class Gaussian(nn.Module):
             return mean, (self.log_sigma + soft_clamp(log_ratio)).exp()
         return out, self.log_sigma.exp()
 
-    def forward(self, out: Tensor) -> Independent:
-        """p(x|z) with batch shape (n,)."""
-        mean, sigma = self.parameters_of(out)
-        return normal(mean, sigma.expand_as(mean))
+    def forward(self, out: Tensor) -> "Independent | IsotropicNormal":
+        """p(x|z) with batch shape (n,) and a log_prob."""
+        return normal(*self.parameters_of(out)) if self.learned == "pixel" else IsotropicNormal(out, self.log_sigma)
 
     def mean(self, out: Tensor) -> Tensor:
         """E[x|z]."""
@@ -76,6 +75,19 @@ class Gaussian(nn.Module):
         """Draw x given the decoder's output."""
         mean, _ = self.parameters_of(out)
         return self.push(out, torch.randn(mean.shape, generator=generator, device=out.device, dtype=out.dtype))
+
+
+class IsotropicNormal:
+    """N(mean, σ²I) over everything but the batch dimension, with one σ: its constant is worked out once, not per pixel."""
+
+    def __init__(self, mean: Tensor, log_sigma: Tensor):
+        self.mean, self.log_sigma = at_least_single(mean), log_sigma
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log N(x; mean, σ²I) in nats; the shape of `mean` and x broadcast, summed over the event."""
+        squares = (x - self.mean).square().flatten(-self.mean[0].ndim).sum(-1)
+        constant = self.mean[0].numel() * (self.log_sigma + 0.5 * math.log(2 * math.pi))
+        return -0.5 * squares * (-2 * self.log_sigma).exp() - constant
 
 
 class Bernoulli(nn.Module):

@@ -28,6 +28,7 @@ class VAE(LatentVariableModel):
         likelihood: `Gaussian(…)` or `Bernoulli()`.
         beta: weight of the KL term in the loss, or a function of the training step, e.g. `linear_beta(1000)`.
         kl: "analytic" or "monte_carlo", see `elbo`.
+        show_mean: samples are E[x|z] unless they are asked for otherwise, as papers show them.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class VAE(LatentVariableModel):
         likelihood: nn.Module,
         beta: float | Callable[[Tensor], Tensor] = 1.0,
         kl: str = "analytic",
+        show_mean: bool = False,
     ):
         super().__init__(event_shape, likelihood, beta, kl)
-        self.encoder, self.decoder, self.prior = encoder, decoder, prior
+        self.encoder, self.decoder, self.prior, self.show_mean = encoder, decoder, prior, show_mean
 
     def infer(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
         """Draw z ~ q(z|x): the one latent group (z, q(z|x), prior), and the decoder's output."""
@@ -51,9 +53,10 @@ class VAE(LatentVariableModel):
         return [Drawn(z, q, self.prior)], self.decoder(z)
 
     @torch.no_grad()
-    def sample(self, n: int, *, generator: torch.Generator | None = None, mean: bool = False) -> Tensor:
-        """Draw x ~ p(x), shape (n, *event_shape); with `mean` show E[x|z] instead, as papers do with images."""
+    def sample(self, n: int, *, generator: torch.Generator | None = None, mean: bool | None = None) -> Tensor:
+        """Draw x ~ p(x), shape (n, *event_shape); with `mean` show E[x|z] instead, `show_mean` unless it is given."""
         out = self.decoder(self.prior.sample(check_count(n), generator=generator))
+        mean = self.show_mean if mean is None else mean
         return self.likelihood_of_x.mean(out) if mean else self.likelihood_of_x.sample(out, generator=generator)
 
     @torch.no_grad()

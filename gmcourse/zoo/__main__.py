@@ -4,7 +4,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from gmcourse import fit, recipes, zoo
+from gmcourse import recipes, zoo
 
 
 def main(name: str, seed: str = "0") -> None:
@@ -12,7 +12,7 @@ def main(name: str, seed: str = "0") -> None:
     recipe = recipes.get(name)
     model = recipe.build(int(seed))
     state = Path(tempfile.gettempdir()) / f"gmcourse-zoo-{name}-{seed}.safetensors"
-    history = fit(model, recipe.load_data(), **recipe.fit, seed=int(seed), checkpoint=state)
+    history = recipe.train(model, recipe.load_data(), seed=int(seed), checkpoint=state)
     card = recipe.card(model, history, int(seed))
     print(zoo.save(model, card), card["metrics"])
     state.unlink()

@@ -14,6 +14,8 @@ from gmcourse.viz.explorers.flow_trajectories import cnf_trajectories
 from gmcourse.viz.explorers.gan_training import gan_training
 from gmcourse.viz.explorers.landscape import mixture_landscape
 from gmcourse.viz.explorers.langevin import langevin_particles
+from gmcourse.viz.explorers.latent_beta import latent_beta
+from gmcourse.viz.explorers.latent_prior import latent_prior
 from gmcourse.viz.explorers.phase_space import cld_phase_space
 from gmcourse.viz.explorers.race import sampler_race
 from gmcourse.viz.explorers.schedules import schedule_designer
@@ -29,4 +31,6 @@ CHAPTER4 = (ebm_landscape, dsm_sigma, compose_concepts)
 CHAPTER5 = (diffusion_film, schedule_designer, sampler_race, cld_phase_space)
 CHAPTER6 = (gan_training, dirac_gan, style_mixing)
 CHAPTER7 = (trilemma,)
-EXPLORERS = {f.__name__: f for f in GENERAL + CHAPTER1 + CHAPTER2 + CHAPTER3 + CHAPTER4 + CHAPTER5 + CHAPTER6 + CHAPTER7}
+CHAPTER8 = (latent_prior, latent_beta)
+BY_CHAPTER = (GENERAL, CHAPTER1, CHAPTER2, CHAPTER3, CHAPTER4, CHAPTER5, CHAPTER6, CHAPTER7, CHAPTER8)
+EXPLORERS = {f.__name__: f for chapter in BY_CHAPTER for f in chapter}
