@@ -14,6 +14,7 @@ from gmcourse.metrics import scoreboard as measuring
 from gmcourse.metrics.scoreboard import Board, Row
 from gmcourse.model import GenerativeModel
 from gmcourse.recipes import Recipe
+from gmcourse.recipes.latent_flow import BETAS, FIT, SHAPES, TABLE
 from gmcourse.scoreboard import budget, shipped
 from gmcourse.scoreboard.run import datasets
 from gmcourse.viz.trilemma import SIDES, trilemma_figure
@@ -288,3 +289,34 @@ def test_results_that_come_with_the_course_are_whole_and_small(folder, monkeypat
     assert {row.model for row in board.rows} <= set(recipes.RECIPES)
     assert sum(path.stat().st_size for path in folder.iterdir()) <= 400_000
     trilemma_figure(board)
+
+
+@pytest.mark.parametrize("data", SHAPES)
+def test_the_comparison_of_chapter_8_is_whole_and_small(data, monkeypatch):
+    monkeypatch.undo()
+    board = scoreboard.results(f"autoencoders_{data}")
+    seeds = {}
+    for row in board.rows:
+        assert row.data == data and row.steps == FIT["steps"]
+        seeds.setdefault(row.model.removesuffix(f"_{data}"), set()).add(row.seed)
+    ladders = {f"{name}_beta{beta}" for name in ("vae", "flow_prior") for beta in BETAS} if data != "emoji" else set()
+    assert seeds.keys() >= set(TABLE) | ladders and all(found == {0, 1, 2} for found in seeds.values())
+    assert {f"{name}_{data}/0" for name in TABLE} == board.samples.keys()
+    assert sum(path.stat().st_size for path in (shipped.FOLDER / f"autoencoders_{data}").iterdir()) <= 1_200_000
+
+
+@pytest.mark.parametrize("data", ["mnist", "fashion_mnist"])
+def test_in_the_comparison_the_orderings_of_the_thesis_hold_that_chapter_8_says_hold(data, monkeypatch):
+    """By the mean over three seeds, and more than the spread of both."""
+    monkeypatch.undo()
+    lines = {line.model.removesuffix(f"_{data}"): line for line in scoreboard.results(f"autoencoders_{data}").summary()}
+
+    def clearly_better(one, other):
+        return lines[one]["fid"] + lines[one].spread["fid"] < lines[other]["fid"] - lines[other].spread["fid"]
+
+    for other in ("vae_beta1", "flow_prior_beta1", "flow_posterior"):
+        assert clearly_better("glf", other)
+    assert not clearly_better("flow_posterior", "vae_beta1")
+    distance = [abs(lines[f"flow_prior_beta{beta}"]["fid"] - lines["glf"]["fid"]) for beta in BETAS]
+    assert max(distance[1:]) < 0.2 * distance[0]
+    assert clearly_better("glf", "vae_beta100") and clearly_better("vae_beta10", "vae_beta400")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from gmcourse.model import GenerativeModel, Likelihood, check_count, check_positive, evaluating
+from gmcourse.vae.posterior import at_least_single
 
 
 class SquaredError(nn.Module):
@@ -66,9 +67,7 @@ class Autoencoder(GenerativeModel, ABC):
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
         self.beta = check_positive(beta, "beta")
         self.distortion = SquaredError() if distortion is None else distortion
-        check_latent(self.event_shape, encoder, prior)
-        with torch.no_grad(), evaluating(decoder):
-            self.check_batch(decoder(self.encode(torch.zeros(2, *event_shape).to(_like(encoder)))), "the decoder's x")
+        check_decoder(event_shape, decoder, check_latent(event_shape, encoder, prior))
 
     @abstractmethod
     def latent_term(self, z: Tensor) -> Tensor:
@@ -76,14 +75,14 @@ class Autoencoder(GenerativeModel, ABC):
 
     def loss(self, x: Tensor) -> Tensor:
         """β L_recon(x, G(E(x))) + the term on the codes, (n,), in nats."""
-        z = self.encoder(self.check_batch(x))
+        z = at_least_single(self.encoder(self.check_batch(x)))
         return self.beta * self.distortion(x, self.decoder(z)) + self.latent_term(z)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """z = E(x), (n, *event_shape) -> (n, d), in evaluation mode, without a graph."""
         with evaluating(self):
-            return self.encoder(self.check_batch(x))
+            return at_least_single(self.encoder(self.check_batch(x)))
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -125,6 +124,15 @@ def check_latent(event_shape: Sequence[int], encoder: nn.Module, prior: Generati
         wanted = f"the prior of z must be of the encoder's dimension, {shape}"
         raise ValueError(f"{wanted}; got a {type(prior).__name__} on {tuple(prior.event_shape)}")
     return shape[0]
+
+
+def check_decoder(event_shape: Sequence[int], decoder: nn.Module, d: int) -> None:
+    """Raise ValueError unless the decoder makes (n, *event_shape) of (n, d)."""
+    with torch.no_grad(), evaluating(decoder):
+        shape = tuple(decoder(torch.zeros(2, d).to(_like(decoder))).shape)
+    if shape != (2, *event_shape):
+        wanted = ", ".join(["n", *map(str, event_shape)])
+        raise ValueError(f"the decoder's x must have shape ({wanted}); got {shape} for n = 2")
 
 
 def _like(module: nn.Module) -> Tensor:

@@ -5,15 +5,16 @@ r"""A VAE whose prior is a flow, and the weight β of its reconstruction (thesis
 β log N(x; G, σ²I) and log N(x; G, σ²I/β) differ by a constant: a larger β *is* a smaller observational noise. So the VAE
 below observes with standard deviation σ/√β, its loss has the gradients of (3.4), and its bound is one at every β.
 
-As β grows the posterior narrows (for a linear decoder W its precision is I + βWᵀW/σ²), and −log q is, up to a constant,
-Σ_j log σ_j(x): what keeps z from shrinking. In the limit q is a point, and the flow sees codes only: `GenerativeLatentFlow`.
+As β grows the posterior narrows (for a linear decoder W and p = N(0, I) its precision is I + βWᵀW/σ²), and −log q is, up to
+a constant, Σ_j log σ_j(x): what keeps z from shrinking. In the limit q is a point, and the flow sees codes only:
+`GenerativeLatentFlow`.
 """
 
 from collections.abc import Sequence
 
 from torch import nn
 
-from gmcourse.compositions.autoencoder import check_latent
+from gmcourse.compositions.autoencoder import check_decoder, check_latent
 from gmcourse.model import GenerativeModel, check_positive
 from gmcourse.vae import VAE, Gaussian
 
@@ -38,9 +39,11 @@ def flow_prior_vae(
         learned: learn that standard deviation, and so β, from there (Dai & Wipf 2019).
         sigma: the unit of x in which β = 1 means standard deviation 1; 2 for pixels in [−1, 1] where the source has [0, 1].
 
-    Its samples are E[x|z]. Raises ValueError for β or σ ≤ 0 and for a flow on other than d dimensions.
+    Its samples are E[x|z]. Raises ValueError for β or σ ≤ 0, for a flow on other than d dimensions, and for a decoder of
+    another shape.
     """
-    check_latent(event_shape, encoder, flow)
+    d = check_latent(event_shape, encoder, flow)
+    check_decoder(event_shape, decoder, d)
     noise = check_positive(sigma, "sigma") / check_positive(beta, "beta") ** 0.5
     likelihood = Gaussian(noise, "global" if learned else None)
     return VAE(event_shape, encoder, decoder, prior=flow, likelihood=likelihood, show_mean=True)

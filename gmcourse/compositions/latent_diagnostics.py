@@ -109,7 +109,7 @@ def holes(
             far; best data that the encoder has not been trained on.
         level: the score if p = q; above it the prior has mass in the holes of q.
 
-    The standard error is that of n draws at the threshold found. Raises ValueError for less than 1/level held-out codes.
+    The standard error is that of n draws at the threshold found. Raises ValueError for less than 1/level − 1 held-out codes.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie in (0, 1); got {level}")

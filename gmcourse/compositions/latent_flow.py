@@ -4,9 +4,10 @@ r"""Generative latent flow: an auto-encoder, and a flow that learns the law of i
     −log p_η(z) = −log p₀(f_η(z)) − log|det ∂f_η/∂z|                                                  thesis (3.6)
 
 Without sg, the stopped gradient, it is the regularised GLF (3.5): the flow's likelihood reaches the encoder, which then need
-only shrink its codes, z → z/s, to gain d log s nats without end, since the flow can always follow. Nothing in (3.5) holds
-against that: the reconstruction is the same when the decoder scales up. A VAE with flow prior has the entropy of q(z|x),
-which loses the same d log s. With sg the two terms have no parameter in common, so β is a matter of step sizes.
+only shrink its codes, z → z/s, to gain d log s nats, for as long as the flow can follow (couplings with bounded log-scales
+come to an end, far away). Nothing in (3.5) holds against that: the reconstruction is the same when the decoder scales up. A
+VAE with flow prior has the entropy of q(z|x), which loses the same d log s. With sg the two terms have no parameter in
+common, and β only matters to a step size or to a clip of the gradient that they share.
 """
 
 from collections.abc import Sequence

@@ -75,7 +75,7 @@ class PerceptualLoss(nn.Module):
         with ExitStack() as hooks, evaluating(self.net):
             for name in self.layers:
                 part = self.net.get_submodule(name)
-                hooks.enter_context(part.register_forward_hook(lambda _part, _given, made: seen.append(made)))
+                hooks.enter_context(part.register_forward_hook(lambda _part, _given, made: seen.append(made.clone())))
             self.net(x)
         return seen
 

@@ -8,7 +8,7 @@ density fitted to the codes of the finished auto-encoder, a mixture of 10 Gaussi
 The thesis speaks of "a penalty on the norm", γ = 0.5, chosen among 0.1, 0.5, 1, 2; we read it as Ghosh's ½‖z‖², summed over
 the d coordinates, beside β L_recon in nats. A decoder that scales its input up pays nothing for small codes: Ghosh et al.
 hold its weights or its slope, too, the thesis does not; and a decoder that begins with a linear layer and batch norm does
-not see the scale of z at all. So γ fixes the scale of the codes, and little else, unless the decoder is held.
+not see the scale of z at all: there the codes shrink, slowly, for as long as training lasts.
 """
 
 import math

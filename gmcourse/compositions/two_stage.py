@@ -50,6 +50,16 @@ class TwoStageVAE(GenerativeModel):
         self.data_range, self.nfe = first.data_range, first.nfe + second.nfe
 
     @property
+    def encoder(self):
+        """q(z|x) is the first's."""
+        return self.first.encoder
+
+    @property
+    def prior(self):
+        """p(z) is the second."""
+        return self.second
+
+    @property
     def likelihood_of_x(self):
         """p(x|z) is the first's."""
         return self.first.likelihood_of_x

@@ -4,9 +4,9 @@ two fully connected layers, and the same the other way round.
     encoder   x -> conv w -> conv 2w -> flatten, FC hidden -> FC out
     decoder   z -> FC hidden -> FC (2w, h/4, w/4) -> deconv w -> deconv c -> tanh
 
-Each hidden layer but the first is normalised over the batch, and followed by a ReLU. The thesis has w = 64, hidden = 1024
-and pixels in [0, 1] from a sigmoid; ours are in [−1, 1], and tanh(h/2) = 2 sigmoid(h) − 1. (Source has 64 and then 128
-channels in the last two layers of the decoder: an image has c.)
+Each hidden layer but the encoder's first is normalised over the batch, and followed by a ReLU. The thesis has w = 64,
+hidden = 1024 and pixels in [0, 1] from a sigmoid; ours are in [−1, 1], and tanh(h/2) = 2 sigmoid(h) − 1. (Source has 64 and
+then 128 channels in the last two layers of the decoder: an image has c.)
 """
 
 from collections.abc import Sequence

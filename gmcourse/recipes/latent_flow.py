@@ -1,8 +1,9 @@
 """Recipes of chapter 8: auto-encoders of one encoder and one decoder, thesis Table 3.6, and every way to mend their prior.
 
-All have 20 latents and the same nets, 8 and 16 channels and a layer of 256; all are trained for the same steps, with the
-same batches and learning rate; and what all show as samples is G(z). β is the thesis', for pixels in [0, 1] (`UNIT`); where
-none is named, it is 1, as in Table 3.1. `plane_…` have two latents, to be looked at.
+All of `TABLE` have 20 latents and the same nets, 8 and 16 channels and a layer of 256; all are trained for the same steps,
+with the same batches and learning rate (but critics learn twice as fast, an AAE's encoder moves twice a step, and the
+two-stage VAE has as many steps again for its second net); and what all show as samples is G(z). β is the thesis', for pixels
+in [0, 1] (`UNIT`); a VAE for which none is named has 1, as in Table 3.1. `plane_…` have two latents, to be looked at.
 """
 
 from collections.abc import Callable, Sequence

@@ -85,9 +85,10 @@ class IsotropicNormal:
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log N(x; mean, σ²I) in nats; the shape of `mean` and x broadcast, summed over the event."""
-        squares = (x - self.mean).square().flatten(-self.mean[0].ndim).sum(-1)
-        constant = self.mean[0].numel() * (self.log_sigma + 0.5 * math.log(2 * math.pi))
-        return -0.5 * squares * (-2 * self.log_sigma).exp() - constant
+        rest, event = x - self.mean, self.mean.ndim - 1
+        squares = rest.square().flatten(-event).sum(-1)
+        size = math.prod(rest.shape[rest.ndim - event :])
+        return -0.5 * squares * (-2 * self.log_sigma).exp() - size * (self.log_sigma + 0.5 * math.log(2 * math.pi))
 
 
 class Bernoulli(nn.Module):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from gmcourse.model import check_count
+from gmcourse.model import check_count, evaluating
 from gmcourse.vae.base import LatentVariableModel
 from gmcourse.vae.bounds import Drawn
 
@@ -55,14 +55,16 @@ class VAE(LatentVariableModel):
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None, mean: bool | None = None) -> Tensor:
         """Draw x ~ p(x), shape (n, *event_shape); with `mean` show E[x|z] instead, `show_mean` unless it is given."""
-        out = self.decoder(self.prior.sample(check_count(n), generator=generator))
+        with evaluating(self):
+            out = self.decoder(self.prior.sample(check_count(n), generator=generator))
         mean = self.show_mean if mean is None else mean
         return self.likelihood_of_x.mean(out) if mean else self.likelihood_of_x.sample(out, generator=generator)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """E[x|z] at the posterior mean z = μ(x), shape of x."""
-        return self.likelihood_of_x.mean(self.decoder(self.encoder(self.check_batch(x)).mean))
+        with evaluating(self):
+            return self.likelihood_of_x.mean(self.decoder(self.encoder(self.check_batch(x)).mean))
 
     @property
     def noise_blocks(self) -> dict[str, int]:

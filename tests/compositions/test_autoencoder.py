@@ -80,7 +80,7 @@ def test_codes_and_prior_of_different_dimension_are_refused():
 
 
 def test_a_decoder_of_another_shape_is_refused():
-    with pytest.raises(ValueError, match=r"the decoder's x must have shape \(n, 4\); got \(2, 5\)"):
+    with pytest.raises(ValueError, match=r"the decoder's x must have shape \(n, 4\); got \(2, 5\) for n = 2"):
         Plain((4,), nn.Linear(4, 2), nn.Linear(2, 5), StandardNormal(2))
 
 

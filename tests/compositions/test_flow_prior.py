@@ -76,3 +76,8 @@ def test_flow_and_encoder_of_different_dimension_are_refused():
 def test_weights_that_are_not_positive_are_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be positive; got 0"):
         model(**{name: 0})
+
+
+def test_a_decoder_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"the decoder's x must have shape \(n, 4\); got \(2, 3\)"):
+        flow_prior_vae((4,), GaussianEncoder(nn.Linear(4, 4)), nn.Linear(2, 3), real_nvp((2,)))

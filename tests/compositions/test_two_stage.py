@@ -6,6 +6,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal
 
 from gmcourse import checkpoint
+from gmcourse.compositions import latent_diagnostics
 from gmcourse.compositions.two_stage import AggregatedPosterior, TwoStageVAE
 from gmcourse.fit import fit
 from gmcourse.metrics import mmd2
@@ -155,3 +156,10 @@ def test_bad_input_is_named():
     model.first.encoder = lambda x: StandardNormal(2)
     with pytest.raises(ValueError, match="must be a diagonal Gaussian, as GaussianEncoder gives it; got StandardNormal"):
         model.fit_prior(torch.zeros(4, 3), steps=1)
+
+
+def test_it_can_be_diagnosed_as_any_model_with_codes():
+    """With the second VAE for a prior, both in their ranges."""
+    model, x = small(), torch.randn(200, 3)
+    assert latent_diagnostics.mismatch(model, x).nll.value > 0
+    assert 0 <= latent_diagnostics.holes(model, x, n=100, level=0.05).share.value <= 1

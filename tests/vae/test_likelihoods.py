@@ -66,3 +66,11 @@ def test_bernoulli_samples_are_coins_with_the_given_mean():
 def test_bad_settings_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         Gaussian(*arguments)
+
+
+@pytest.mark.parametrize("shapes", [((5, 4), (5, 4)), ((5, 1), (5, 4)), ((7, 2, 3), (5, 1, 2, 3)), ((0, 4), (0, 4))])
+def test_one_sigma_for_all_is_the_normal_of_torch_whatever_broadcasts(shapes):
+    """The sum of Normal.log_prob over the event, also where mean and x only broadcast to it, and for an empty batch."""
+    mean, x = (torch.randn(shape) for shape in shapes)
+    oracle = td.Normal(mean, 0.7).log_prob(x).flatten(1 - mean.ndim).sum(-1)
+    assert torch.allclose(Gaussian(0.7)(mean).log_prob(x), oracle, atol=1e-4)
