@@ -1,6 +1,7 @@
 """The zoo: weights that load, cards that tell the truth, recipes that can be made again."""
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -220,3 +221,18 @@ def test_a_plain_gan_loses_modes_and_the_best_cure_none():
 
     assert min(card["modes"] for card in cards("gan_plain_gaussians25")) < 20
     assert all(card["modes"] == 25 and card["within"] >= 0.6 for card in cards("gan_gaussians25"))
+
+
+def test_what_finishes_a_recipe_sees_the_images_and_the_steps_and_counts_in_its_seconds():
+    seen = []
+
+    def finish(model, x, steps):
+        seen.append((x.shape, steps))
+        time.sleep(0.2)
+
+    recipe = replace(recipes.get("perceptual_mnist"), finish=finish)
+    pairs = recipe.load_data()[0][:128], recipe.load_data()[1][:128]
+    history = recipe.train(recipe.build(), pairs, steps=2, progress=False)
+    assert seen == [((128, 1, 28, 28), 2)] and history.steps == 2 and history.seconds > 0.2
+    other = replace(recipe, finish=None).train(recipe.build(), pairs, epochs=1, progress=False)
+    assert other.steps == 2  # 128 images in batches of 64: what is given here goes before the recipe's own steps

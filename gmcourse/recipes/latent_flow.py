@@ -9,7 +9,7 @@ in [0, 1] (`UNIT`); a VAE for which none is named has 1, as in Table 3.1. `plane
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 
 from gmcourse.compositions import (
     WAEGAN,
@@ -144,9 +144,19 @@ def bent_prior() -> VAE:
     return mlp_vae(hidden=(128, 128, 128), input_scale=4.0, prior=prior)
 
 
-def second_stage(model: TwoStageVAE, x) -> None:
+def second_stage(model: TwoStageVAE, x: Tensor, steps: int) -> None:
     """As many steps for the second VAE as the first had."""
-    model.fit_prior(x, steps=FIT["steps"], batch_size=256, schedule=cosine(), progress=False)
+    model.fit_prior(x, steps=steps, batch_size=256, schedule=cosine(), progress=False)
+
+
+def one_gaussian(model: GenerativeModel, x: Tensor, steps: int) -> None:
+    """The prior becomes the Gaussian of the codes; there are no steps."""
+    fit_gaussian(model, x)
+
+
+def ten_gaussians(model: GenerativeModel, x: Tensor, steps: int) -> None:
+    """The prior becomes a mixture of ten, by as many steps of EM as it takes."""
+    fit_mixture(model, x)
 
 
 def _recipe(
@@ -184,8 +194,8 @@ def _of(data: str) -> list[Recipe]:
         _recipe("aae", "Adversarial auto-encoder", partial(adversarial, AdversarialAutoencoder, data), data, lr=three),
         _recipe("wae_gan", "WAE-GAN", partial(adversarial, WAEGAN, data, weight=10.0), data, lr=game),
         _recipe("wae_mmd", "WAE-MMD", partial(autoencoder, WassersteinAutoencoder, data, normal, **mmd), data),
-        _recipe("ae_gaussian", "Auto-encoder, one Gaussian fitted to its codes", plain, data, finish=fit_gaussian),
-        _recipe("rae_gmm", "Regularised auto-encoder, 10 Gaussians fitted to its codes", rae, data, finish=fit_mixture),
+        _recipe("ae_gaussian", "Auto-encoder, one Gaussian fitted to its codes", plain, data, finish=one_gaussian),
+        _recipe("rae_gmm", "Regularised auto-encoder, 10 Gaussians fitted to its codes", rae, data, finish=ten_gaussians),
         _recipe("glf", "Generative latent flow", partial(glf, data), data),
         _recipe("glf_standardised", "Generative latent flow of standardised codes", partial(standardised_glf, data), data),
         _recipe("glf_long", "Generative latent flow, five times as long", partial(glf, data), data, steps=5 * FIT["steps"]),

@@ -1,5 +1,6 @@
 """What a recipe is: a name -> model, data and training settings, so that a result can be made again by its name."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -27,7 +28,8 @@ class Recipe:
         data: name of a 2-D density (`data.toy2d`) or of an image set (`data.images`).
         measure: (model, test data) -> the numbers on the card.
         fit: keyword arguments of `fit`.
-        finish: (model, training data) -> None, what is fitted once `fit` is done, e.g. a prior to the codes.
+        finish: (model, training data without labels, steps that `fit` made) -> None, what is fitted afterwards, e.g. a
+            prior to the codes.
         labelled: whether the images come with their labels.
         source: where the settings come from.
         family: under which name the recipe joins the scoreboard of its data, e.g. "VAE"; None stays out.
@@ -39,7 +41,7 @@ class Recipe:
     data: str
     measure: Callable[..., Numbers]
     fit: Mapping = field(default_factory=dict)
-    finish: Callable[[Trainable, Data], None] | None = None
+    finish: Callable[[Trainable, Data, int], None] | None = None
     labelled: bool = False
     source: str = "this course"
     family: str | None = None
@@ -57,11 +59,13 @@ class Recipe:
         return pairs if self.labelled else pairs[0]
 
     def train(self, model: Trainable, data: Data, **settings) -> History:
-        """Train by `fit`, with the recipe's settings and those given here, which go first; then `finish`."""
+        """Train by `fit`, with the recipe's settings and those given here, which go first; then `finish`, on one clock."""
         own = {k: v for k, v in self.fit.items() if k not in LENGTHS or not settings.keys() & LENGTHS}
         history = fit(model, data, **own | settings)
         if self.finish is not None:
-            self.finish(model, data)
+            start = time.perf_counter()
+            self.finish(model, data[0] if self.labelled else data, history.steps)
+            history.seconds += time.perf_counter() - start
         return history
 
     @torch.no_grad()

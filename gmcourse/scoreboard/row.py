@@ -81,10 +81,12 @@ class Workplace:
 
 
 def habits(recipe: Recipe) -> dict[str, str | list[float]]:
-    """What the recipe's optimiser and schedule are, in words and numbers that are the same in another process."""
+    """The recipe's optimiser, schedule and finish, in words and numbers that are the same everywhere."""
     optimizer, schedule = recipe.fit.get("optimizer"), recipe.fit.get("schedule")
     told = repr(optimizer) if isinstance(optimizer, partial) else getattr(optimizer, "__qualname__", "")
-    return {"optimizer": told, "schedule": [] if schedule is None else [round(schedule(k / 4), 9) for k in range(4)]}
+    finish = {} if recipe.finish is None else {"finish": recipe.finish.__qualname__}
+    rates = [] if schedule is None else [round(schedule(k / 4), 9) for k in range(4)]
+    return finish | {"optimizer": told, "schedule": rates}
 
 
 def judged(model: GenerativeModel, recipe: Recipe, seed: int, steps: int, seconds: float) -> tuple[Row, Tensor]:
