@@ -1,0 +1,118 @@
+r"""Exponential tilting: a base says where the data are, an energy what should not be there (thesis 4.3).
+
+    p(x) = q(x) e^{−E(x)} / Z,        Z = E_q[e^{−E}]                                         thesis (4.4)
+    ∇ −log p(data) = E_data[∇E] − E_p[∇E]                                                     thesis (4.9), (4.17)
+
+The base is trained first and then held: any transport, a flow, a VAE (VAEBM), a GAN's generator (DDLS, thesis (4.2)). Then
+the energy is trained by maximum likelihood, which is easy where q is nearly right: E = 0 is the base itself, and each step
+only tells data from what the model takes for data. Negatives come by chains in the space of the noise, or by weighted draws
+of the base: see `gmcourse.compositions.negatives`. (Source has the sign of the loss in (4.9), which it calls ∇L.)
+
+To say how good it is takes Z: draws of the base give it, by the mean of e^{−E}, with a standard error.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from gmcourse.compositions.negatives import Negatives
+from gmcourse.ebm.energy import Energy, values
+from gmcourse.metrics.partition import LogZ, log_mean_weight
+from gmcourse.model import GenerativeModel, Likelihood, Player, check_count, evaluating
+from gmcourse.randomness import seeded
+
+ENOUGH = 100  # effective draws below which log Z is not to be believed
+
+
+class Tilted(GenerativeModel):
+    """q(x) e^{−E(x)}/Z, the base q held still.
+
+    Args:
+        base: a transport (`noise`, `push`); with `log_prob`, too, the tilted model has one.
+        energy: module x (n, *event_shape) -> (n,), in nats.
+        negatives: how the model is drawn from, in training and in `sample`.
+        l2: weight of E² at data and negatives, which holds the free constant; biased.
+
+    The likelihood is UNNORMALIZED until `normalise` has found log Z; then it is what the base's is, as exact as log Z.
+    Raises ValueError for a base without `push`, and for an energy of another shape.
+
+    >>> from gmcourse.compositions.negatives import NoiseChains
+    >>> from gmcourse.ebm.energy import mlp_energy
+    >>> from gmcourse.model import StandardNormal
+    >>> Tilted(StandardNormal(2), mlp_energy(2), NoiseChains(steps=10, step=0.1)).sample(3).shape
+    torch.Size([3, 2])
+    """
+
+    def __init__(self, base: GenerativeModel, energy: Energy, negatives: Negatives, *, l2: float = 0.0):
+        for needed in ("noise", "push"):
+            if not hasattr(base, needed):
+                raise ValueError(f"base must be a transport, with noise and push; {type(base).__name__} has no {needed}")
+        if not 0 <= l2 < float("inf"):
+            raise ValueError(f"l2 must not be negative; got {l2}")
+        super().__init__(base.event_shape)
+        self.base, self.energy, self.negatives, self.l2 = base.requires_grad_(False).eval(), energy, negatives, l2
+        self.data_range = base.data_range
+        self.register_buffer("log_z", torch.tensor(torch.nan))
+        with torch.no_grad(), evaluating(self):
+            values(energy, base.push(base.noise(2, generator=torch.Generator(self._place()).manual_seed(0))))
+
+    @property
+    def likelihood(self) -> Likelihood:
+        """What `log_prob` means: that of the base, UNNORMALIZED without log Z."""
+        own = Likelihood.UNNORMALIZED if self.log_z.isnan() else Likelihood.EXACT
+        return max(own, self.base.likelihood, key=list(Likelihood).index)
+
+    def players(self) -> Sequence[Player]:
+        """One: the energy. Nothing of the base moves."""
+        return [Player("energy", self.energy.parameters, self.loss)]
+
+    def loss(self, x: Tensor) -> Tensor:
+        """E(x) − E_p[E(x⁻)], (n,), whose gradient is that of −log p(x): thesis (4.9), (4.17). Its value is no likelihood.
+
+        Raises FloatingPointError, before any weight has moved, if chains diverge or the energy is no longer finite.
+        """
+        self.log_z.fill_(torch.nan)
+        negative, weights = self.negatives(self.base, self.energy, len(self.check_batch(x)))
+        at_data, at_model = values(self.energy, torch.cat([x, negative])).split([len(x), len(negative)])
+        loss = at_data - (weights * at_model).sum()
+        if self.l2:
+            loss = loss + self.l2 * (at_data.square() + (weights * at_model.square()).sum())
+        if not loss.isfinite().all():
+            raise FloatingPointError("the energy is not finite at data or negatives; lower the learning rate or the step")
+        return loss
+
+    @torch.no_grad()
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw (n, *event_shape) by `negatives`: as good as its chains are long, or its weights even."""
+        with evaluating(self):
+            return self.negatives.sample(self.base, self.energy, check_count(n), generator)
+
+    def unnormalised(self, x: Tensor) -> Tensor:
+        """log q(x) − E(x) in nats, (n,): log p(x) + log Z."""
+        return self.base.log_prob(x) - values(self.energy, x)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) in nats, (n,), after `normalise`; before, up to the constant log Z. A bound where the base has one."""
+        constant = torch.where(self.log_z.isnan(), torch.zeros_like(self.log_z), self.log_z)
+        return self.unnormalised(self.check_batch(x)) - constant
+
+    @torch.no_grad()
+    def normalise(self, n: int = 10_000, *, seed: int = 0, batch: int = 1000) -> LogZ:
+        """Find log Z = log E_q[e^{−E}] in nats by n draws of the base, keep it for `log_prob`, and return it.
+
+        Unbiased for Z. Warns if fewer than 100 draws carry the weight: then the base hardly meets the tilted law.
+        """
+        with seeded(seed, self._place()), evaluating(self):
+            sizes = [min(batch, n - done) for done in range(0, check_count(n), batch)]
+            log_w = torch.cat([-values(self.energy, self.base.push(self.base.noise(size))) for size in sizes])
+        found = log_mean_weight(log_w)
+        self.log_z.fill_(found.value)
+        if found.ess < ENOUGH:
+            told = f"log Z = {found}: only {found.ess:.1f} of {n} draws of the base carry the weight"
+            warnings.warn(f"{told}; tilt less, draw more, or anneal (metrics.log_z_ais)", stacklevel=2)
+        return found
+
+    def _place(self) -> torch.device:
+        return next((p.device for p in self.base.parameters()), torch.device("cpu"))

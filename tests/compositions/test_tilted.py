@@ -1,0 +1,203 @@
+"""Exponential tilting against closed forms: a linear-Gaussian base under a quadratic energy, and ratios of Gaussians."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import MultivariateNormal, Normal
+
+from gmcourse import checkpoint
+from gmcourse.compositions.negatives import Importance, NoiseChains, noise_energy
+from gmcourse.compositions.tilted import Tilted
+from gmcourse.ebm.energy import mlp_energy
+from gmcourse.fit import cosine, fit
+from gmcourse.flows import Flow, real_nvp
+from gmcourse.flows.elementwise import Affine, Elementwise
+from gmcourse.mixture import MixtureModel
+from gmcourse.model import Likelihood, StandardNormal
+from gmcourse.sampling import MALA, ULA
+from gmcourse.vae import VAE, Gaussian, GaussianEncoder
+
+LAMBDA, SIGMA = 0.8, 0.6
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class Quadratic(nn.Module):
+    """E(x) = ½λ‖x − c‖²."""
+
+    def __init__(self, weight=LAMBDA, centre=0.0):
+        super().__init__()
+        self.weight, self.centre = nn.Parameter(torch.tensor(weight)), nn.Parameter(torch.tensor(centre))
+
+    def forward(self, x):
+        return 0.5 * self.weight * (x - self.centre).flatten(1).square().sum(1)
+
+
+def linear_vae() -> VAE:
+    """x = W z + σ ε with z in two dimensions and x in three: N(0, WWᵀ + σ²I)."""
+    torch.manual_seed(0)
+    decoder = nn.Linear(2, 3, bias=False)
+    nn.init.normal_(decoder.weight)
+    return VAE((3,), GaussianEncoder(nn.Linear(3, 4)), decoder, prior=StandardNormal(2), likelihood=Gaussian(SIGMA))
+
+
+def covariance_of(vae: VAE) -> torch.Tensor:
+    w = vae.decoder.weight.detach()
+    return w @ w.T + SIGMA**2 * torch.eye(3)
+
+
+def test_log_z_of_a_linear_base_under_a_quadratic_energy():
+    """log Z = −½ log|I + λC|."""
+    base = linear_vae()
+    exact = -0.5 * torch.logdet(torch.eye(3) + LAMBDA * covariance_of(base))
+    found = Tilted(base, Quadratic(), Importance()).normalise(20_000)
+    assert abs(found.value - float(exact)) < 4 * found.stderr and found.stderr < 0.02
+
+
+@pytest.mark.parametrize("negatives", [NoiseChains(200, 0.3, sampler=MALA), Importance(20)], ids=["chains", "weights"])
+def test_samples_of_it_have_the_tilted_covariance(negatives):
+    """(C⁻¹ + λI)⁻¹, though the base's density of x is nowhere used."""
+    base, n = linear_vae(), 6000
+    exact = (covariance_of(base).inverse() + LAMBDA * torch.eye(3)).inverse()
+    x = Tilted(base, Quadratic(), negatives).sample(n, generator=seeded())
+    error = 6 * exact.diagonal().max() / n**0.5
+    assert (x.mean(0).abs() < error).all() and ((x.T @ x / n - exact).abs() < error).all()
+
+
+def test_without_an_energy_it_is_the_base():
+    base = real_nvp((2,))
+    tilted = Tilted(base, Quadratic(weight=0.0), Importance())
+    assert tilted.normalise(100) == (0.0, 0.0, 100.0)
+    x = torch.randn(5, 2)
+    assert torch.equal(tilted.log_prob(x), base.log_prob(x))
+    eps = torch.randn(5, 2)
+    assert torch.equal(noise_energy(base, tilted.energy)(eps), 0.5 * eps.square().sum(1))
+
+
+class LogRatio(nn.Module):
+    """E = log q − log p of N(0, 1) and N(1, ½²)."""
+
+    def forward(self, x):
+        return (Normal(0.0, 1.0).log_prob(x) - Normal(1.0, 0.5).log_prob(x))[:, 0]
+
+
+def test_the_log_ratio_of_two_laws_tilts_the_one_into_the_other():
+    tilted = Tilted(StandardNormal(1), LogRatio(), NoiseChains(300, 0.1, sampler=MALA))
+    found = tilted.normalise(20_000)
+    assert abs(found.value) < 4 * found.stderr
+    x = torch.linspace(-1, 3, 9)[:, None]
+    assert torch.allclose(tilted.unnormalised(x), Normal(1.0, 0.5).log_prob(x)[:, 0], atol=1e-5)
+    drawn = tilted.sample(4000, generator=seeded())
+    assert abs(drawn.mean() - 1) < 0.05 and abs(drawn.std() - 0.5) < 0.03
+
+
+def test_a_step_in_the_noise_is_a_step_in_x_scaled_by_the_variance():
+    """Thesis 4.3.3 as an identity: the same chain, with η in ε and with σ²η, coordinate by coordinate, in x."""
+    layer = Elementwise((2,), Affine())
+    base = Flow(StandardNormal(2), [layer])
+    torch.manual_seed(0)
+    nn.init.normal_(next(layer.parameters()), std=0.5)
+    with torch.no_grad():
+        mu = base.push(torch.zeros(1, 2))[0]
+        sigma = (base.push(torch.eye(2)) - mu).diagonal()
+    energy, eps, eta = Quadratic(2.0, 0.3), torch.randn(50, 2), 0.1
+    ends = NoiseChains(5, eta).run(base, energy, eps, seeded(3))
+
+    def of_x(x):
+        return energy(x) + 0.5 * ((x - mu) / sigma).square().sum(1)
+
+    chain = ULA(of_x, step=eta, preconditioner=sigma.square())
+    with torch.no_grad():
+        assert torch.allclose(base.push(ends), chain.run(base.push(eps), 5, generator=seeded(3)), atol=1e-5)
+
+
+def test_the_gradient_is_that_of_the_exact_likelihood():
+    """On the line, where ∇(E(x) + log Z) comes from quadrature."""
+    energy, x = Quadratic(0.5, 0.7), torch.randn(64, 1, generator=seeded()) + 1
+    grid = torch.linspace(-12, 12, 20_001)[:, None]
+    log_z = (Normal(0.0, 1.0).log_prob(grid)[:, 0] - energy(grid)).logsumexp(0) + math.log(24 / 20_000)
+    goal = torch.autograd.grad((energy(x).mean() + log_z), list(energy.parameters()))
+    torch.manual_seed(0)
+    tilted = Tilted(StandardNormal(1), energy, Importance(pool=4000))
+    found = torch.autograd.grad(tilted.loss(x).mean(), list(energy.parameters()))
+    assert torch.allclose(torch.stack(found), torch.stack(goal), atol=0.01)
+
+
+@pytest.mark.parametrize("negatives", [partial(NoiseChains, 10, 0.2), partial(Importance, 4)], ids=["chains", "weights"])
+def test_training_finds_the_tilt_and_moves_nothing_of_the_base(negatives):
+    """Data N(0.8, 0.6²) under a base N(0, 1): the gap, a nat before, closes; the base stays bitwise, statistics too."""
+    torch.manual_seed(0)
+    base = Flow(StandardNormal(2), [Elementwise((2,), Affine())])
+    base.add_module("norm", nn.BatchNorm1d(2))
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    tilted = Tilted(base, mlp_energy(2, (32,)), negatives(), l2=0.01)
+    data = 0.8 + 0.6 * torch.randn(2000, 2)
+    fit(tilted, data, steps=200, lr=1e-2, schedule=cosine(), batch_size=128, progress=False)
+    assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+    tilted.normalise(20_000)
+    truth = MultivariateNormal(torch.full((2,), 0.8), 0.36 * torch.eye(2)).log_prob(data).mean()
+    with torch.no_grad():
+        gap, gap_of_base = (truth - model.log_prob(data).mean() for model in (tilted, base))
+    assert gap_of_base > 0.9 and -0.05 < gap < 0.15
+
+
+def test_chains_of_a_buffer_go_on_in_training_only():
+    base, energy = StandardNormal(2), Quadratic()
+    negatives = NoiseChains(3, 0.1, chains=8, restart=0.0, size=2)
+    kept = negatives.buffer.chains.clone()
+    negatives.eval()(base, energy, 8)
+    assert torch.equal(negatives.buffer.chains, kept)
+    negatives.train()(base, energy, 8)
+    assert not torch.equal(negatives.buffer.chains, kept)
+
+
+def test_what_log_prob_means():
+    plain = Tilted(StandardNormal(2), Quadratic(), Importance())
+    assert plain.likelihood is Likelihood.UNNORMALIZED
+    plain.normalise(1000)
+    assert plain.likelihood is Likelihood.EXACT
+    plain.loss(torch.zeros(2, 2))  # who trains on has another Z
+    assert plain.likelihood is Likelihood.UNNORMALIZED
+    bound = Tilted(linear_vae(), Quadratic(), Importance())
+    bound.normalise(1000)
+    assert bound.likelihood is Likelihood.LOWER_BOUND
+
+
+def test_a_file_brings_back_energy_and_log_z(tmp_path):
+    one, other = (Tilted(StandardNormal(2), Quadratic(w), Importance()) for w in (0.5, 0.9))
+    one.normalise(1000)
+    checkpoint.load(checkpoint.save(tmp_path / "tilted.safetensors", one, {}), other)
+    x = torch.randn(4, 2)
+    assert torch.equal(one.log_prob(x), other.log_prob(x))
+
+
+def test_few_draws_that_carry_the_weight_are_told():
+    tilted = Tilted(StandardNormal(2), Quadratic(50.0, 6.0), Importance())
+    with pytest.warns(UserWarning, match=r"only 1\.\d of 2000 draws of the base carry the weight"):
+        tilted.normalise(2000)
+
+
+def test_bad_input_is_named():
+    with pytest.raises(ValueError, match="base must be a transport, with noise and push; MixtureModel has no noise"):
+        Tilted(MixtureModel(3, 2), Quadratic(), Importance())
+    with pytest.raises(ValueError, match=r"energy must return shape \(n,\); got \(2, 1\)"):
+        Tilted(StandardNormal(2), nn.Linear(2, 1), Importance())
+    with pytest.raises(ValueError, match="l2 must not be negative; got -1"):
+        Tilted(StandardNormal(2), Quadratic(), Importance(), l2=-1.0)
+    with pytest.raises(ValueError, match="step must be positive; got 0"):
+        NoiseChains(10, 0.0)
+    with pytest.raises(ValueError, match="size, the length of the base's noise, must be given"):
+        NoiseChains(10, 0.1, chains=100)
+    with pytest.raises(ValueError, match="pool must be a positive whole number; got 0"):
+        Importance(0)
+
+
+def test_chains_that_diverge_stop_the_training():
+    tilted = Tilted(StandardNormal(2), Quadratic(1e6), NoiseChains(50, 1.0))
+    with pytest.raises(FloatingPointError, match="diverged; use a smaller step"):
+        tilted.loss(torch.randn(4, 2))
