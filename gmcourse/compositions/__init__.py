@@ -1,6 +1,7 @@
 """Where families meet: models that are composed of two (thesis chapters 3 to 6)."""
 
 from gmcourse.compositions.adversarial_ae import WAEGAN, AdversarialAutoencoder
+from gmcourse.compositions.annealed_tilt import AnnealedTilt
 from gmcourse.compositions.autoencoder import Autoencoder, SquaredError
 from gmcourse.compositions.flow_posterior import FlowPosterior, flow_posterior_vae
 from gmcourse.compositions.flow_prior import flow_prior_vae
@@ -19,6 +20,7 @@ __all__ = [
     "RBF",
     "WAEGAN",
     "AdversarialAutoencoder",
+    "AnnealedTilt",
     "Autoencoder",
     "FlowPosterior",
     "GenerativeLatentFlow",

@@ -9,6 +9,7 @@ from torch import nn
 from torch.distributions import MultivariateNormal, Normal
 
 from gmcourse import checkpoint
+from gmcourse.compositions.annealed_tilt import AnnealedTilt
 from gmcourse.compositions.negatives import Importance, NoiseChains, noise_energy
 from gmcourse.compositions.tilted import Tilted
 from gmcourse.ebm.energy import mlp_energy
@@ -59,7 +60,10 @@ def test_log_z_of_a_linear_base_under_a_quadratic_energy():
     assert abs(found.value - float(exact)) < 4 * found.stderr and found.stderr < 0.02
 
 
-@pytest.mark.parametrize("negatives", [NoiseChains(200, 0.3, sampler=MALA), Importance(20)], ids=["chains", "weights"])
+WAYS = {"chains": NoiseChains(200, 0.3, sampler=MALA), "weights": Importance(20), "stages": AnnealedTilt(5, 0.5, moves=3)}
+
+
+@pytest.mark.parametrize("negatives", WAYS.values(), ids=WAYS)
 def test_samples_of_it_have_the_tilted_covariance(negatives):
     """(C⁻¹ + λI)⁻¹, though the base's density of x is nowhere used."""
     base, n = linear_vae(), 6000
@@ -77,6 +81,47 @@ def test_without_an_energy_it_is_the_base():
     assert torch.equal(tilted.log_prob(x), base.log_prob(x))
     eps = torch.randn(5, 2)
     assert torch.equal(noise_energy(base, tilted.energy)(eps), 0.5 * eps.square().sum(1))
+
+
+def test_stages_find_the_same_log_z():
+    """Unbiased for Z: the mean of e^{log Z} over runs, against the closed form."""
+    base = linear_vae()
+    exact = math.exp(-0.5 * float(torch.logdet(torch.eye(3) + LAMBDA * covariance_of(base))))
+    generator, smc = seeded(), AnnealedTilt(4, 0.5)
+    found = torch.tensor([smc.run(base, Quadratic(), 200, generator)[1] for _ in range(60)]).exp()
+    assert abs(found.mean() - exact) < 4 * found.std() / 60**0.5 and found.std() < 0.2 * exact
+
+
+class TwoHumps(nn.Module):
+    """−log of ¼ N(−4, ½²) + ¾ N(4, ½²), less −log of the same with equal shares: only the masses differ."""
+
+    def forward(self, x):
+        left, right = (Normal(m, 0.5).log_prob(x[:, 0]) for m in (-4.0, 4.0))
+        even = torch.logaddexp(left, right) + math.log(0.5)
+        return even - torch.logaddexp(left + math.log(0.25), right + math.log(0.75))
+
+
+class EvenHumps(nn.Module):
+    """A transport to ½ N(−4, ½²) + ½ N(4, ½²): steep between the two."""
+
+    likelihood, event_shape, data_range, nfe = Likelihood.NONE, torch.Size([1]), (-math.inf, math.inf), 1
+
+    def noise(self, n, *, generator=None):
+        """ε ~ N(0, I), (n, 2)."""
+        return torch.randn(n, 2, generator=generator)
+
+    def push(self, eps):
+        """The first number says which hump."""
+        return 4 * torch.tanh(50 * eps[:, :1]) + 0.5 * eps[:, 1:]
+
+
+def test_stages_and_weights_carry_mass_between_basins_and_chains_do_not():
+    """Three quarters belong to the right. Chains that begin evenly have nowhere to cross."""
+    share = {}
+    for name, way in (("chains", NoiseChains(50, 0.02)), ("weights", Importance(8)), ("stages", AnnealedTilt(3, 0.02))):
+        share[name] = float((way.sample(EvenHumps(), TwoHumps(), 4000, seeded()) > 0).float().mean())
+    assert abs(share["weights"] - 0.75) < 0.04 and abs(share["stages"] - 0.75) < 0.04
+    assert share["chains"] < 0.65
 
 
 class LogRatio(nn.Module):
@@ -193,6 +238,8 @@ def test_bad_input_is_named():
         NoiseChains(10, 0.0)
     with pytest.raises(ValueError, match="size, the length of the base's noise, must be given"):
         NoiseChains(10, 0.1, chains=100)
+    with pytest.raises(ValueError, match="stages must be a positive whole number; got 0"):
+        AnnealedTilt(0, 0.1)
     with pytest.raises(ValueError, match="pool must be a positive whole number; got 0"):
         Importance(0)
 
