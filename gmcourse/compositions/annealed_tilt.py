@@ -6,8 +6,8 @@ r"""Sequential Monte Carlo along the tilt: from the base to the tilted law in st
     resample    n particles, each as often as its weight says
     move        some MALA steps that keep h_{λ_k}
 
-Chains alone keep the mass of each basin as they found it; weights alone come to rest on a few draws where the tilt is strong.
-Here the weights of a stage are even, resampling carries mass from basin to basin, and the moves part the copies. The
+Chains alone keep the mass of each basin as they found it; weights alone come to rest on a few draws where the tilt is
+strong. Here the weights of a stage are even, resampling carries mass from basin to basin, and the moves part the copies. The
 product of the mean weights estimates Z without bias (Del Moral et al. 2006).
 """
 

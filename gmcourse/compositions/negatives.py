@@ -9,7 +9,8 @@ same. So chains run where the base is one round hill, without a density of x and
     ε' = ε − (η/2) ∇U(ε) + √η ω,  ω ~ N(0, I)                                             thesis (4.10)
 
 For x = μ + σε a step of η there is one of σ²η in x: one step length fits all coordinates (thesis 4.3.3). Chains don't carry
-mass from one basin to another; weighted draws of the base do, as long as a few of them do not carry all the weight:
+mass from one basin to another, unless they are offered fresh noise now and then (`jump`); weighted draws of the base do, as
+long as a few of them do not carry all the weight:
 
     p(x) ≈ Σ_i w_i δ(x − x_i),  x_i ~ q,  w_i ∝ e^{−E(x_i)}
 """
@@ -69,6 +70,8 @@ class NoiseChains(Negatives):
         step: η; Langevin is stable for η < 4/L, L the largest curvature of U, which is at least 1.
         sampler: `sampler(energy, step=)`, of gmcourse.sampling.
         clip: longest gradient a chain may feel; for samplers that have one.
+        jumps: after the steps, so many times, each chain is offered fresh noise (see `jump`): what carries mass between
+            basins, as long as the base hits the tilted law now and then.
         chains: size of a replay buffer of ε, so that training goes on with chains that have come far; 0 starts anew.
         restart: share of those that begin anew each time.
         size: D, length of the base's noise; only a buffer needs it.
@@ -83,12 +86,14 @@ class NoiseChains(Negatives):
         *,
         sampler: Callable[..., Sampler] = ULA,
         clip: float | None = None,
+        jumps: int = 0,
         chains: int = 0,
         restart: float = 0.05,
         size: int | None = None,
     ):
         super().__init__()
         self.steps, self.step, self.sampler = check_count(steps, "steps"), check_positive(step, "step"), sampler
+        self.jumps = check_count(jumps, "jumps") if jumps else 0
         self.options = {} if clip is None else {"clip": check_positive(clip, "clip")}
         if chains and size is None:
             raise ValueError("size, the length of the base's noise, must be given for a buffer of chains; got None")
@@ -121,7 +126,22 @@ class NoiseChains(Negatives):
         """Where chains that begin at ε (n, D) end, (n, D). Raises FloatingPointError if they diverge."""
         with held_still(energy), held_still(base):
             chains = self.sampler(noise_energy(base, energy), step=self.step, **self.options)
-            return chains.run(eps, self.steps, generator=generator)
+            eps = chains.run(eps, self.steps, generator=generator)
+            for _ in range(self.jumps):
+                eps = jump(base, energy, eps, generator)
+            return eps
+
+
+@torch.no_grad()
+def jump(base: GenerativeModel, energy: Energy, eps: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """A Metropolis step of every chain ε (n, D) with fresh noise for a proposal; it keeps h exactly.
+
+    As the noise is N(0, I) in both, the ratio of the laws is that of the tilts: min(1, e^{E(x) − E(x')}).
+    """
+    fresh = base.noise(len(eps), generator=generator).to(eps)
+    log_ratio = values(energy, base.push(eps)) - values(energy, base.push(fresh))
+    u = torch.rand(len(eps), generator=generator, device=eps.device, dtype=eps.dtype)
+    return torch.where((u.log() < log_ratio)[:, None], fresh, eps)
 
 
 class Importance(Negatives):
