@@ -30,7 +30,7 @@ class LatentGame(Autoencoder, ABC):
     """Base of both: an auto-encoder with a critic of its codes.
 
     Args:
-        event_shape, encoder, decoder, beta, distortion: as of `Autoencoder`.
+        event_shape, encoder, decoder, and among the options beta, distortion: as of `Autoencoder`.
         prior: p(z), which stays as it is.
         critic: of codes, `Critic(net, event_shape=(d,), objective=…, regularisers=…)`.
         critic_steps: who fools the critic plays on every so manieth step only.
@@ -47,10 +47,9 @@ class LatentGame(Autoencoder, ABC):
         critic: Critic,
         *,
         critic_steps: int = 1,
-        beta: float = 1.0,
-        distortion: nn.Module | None = None,
+        **options,
     ):
-        super().__init__(event_shape, encoder, decoder, prior, beta=beta, distortion=distortion)
+        super().__init__(event_shape, encoder, decoder, prior, **options)
         if critic.event_shape != prior.event_shape or critic.classes:
             wanted = f"critic must judge codes of shape {tuple(prior.event_shape)} without labels"
             raise ValueError(f"{wanted}; got one of {tuple(critic.event_shape)} with {critic.classes} classes")
@@ -110,7 +109,8 @@ class WAEGAN(LatentGame):
     """WAE-GAN (Tolstikhin et al. 2017): two players, the critic and an auto-encoder that fools it while it reconstructs.
 
     Args:
-        event_shape, encoder, decoder, prior, critic, critic_steps, beta, distortion: as of `LatentGame`.
+        event_shape, encoder, decoder, prior, critic, and among the options critic_steps, beta, distortion: as of
+            `LatentGame`.
         weight: of ℓ_G beside β L_recon.
 
     Raises ValueError as `LatentGame` does, and for a weight ≤ 0.
@@ -125,12 +125,9 @@ class WAEGAN(LatentGame):
         critic: Critic,
         *,
         weight: float = 10.0,
-        critic_steps: int = 1,
-        beta: float = 1.0,
-        distortion: nn.Module | None = None,
+        **options,
     ):
-        game = {"critic_steps": critic_steps, "beta": beta, "distortion": distortion}
-        super().__init__(event_shape, encoder, decoder, prior, critic, **game)
+        super().__init__(event_shape, encoder, decoder, prior, critic, **options)
         self.weight = check_positive(weight, "weight")
 
     def players(self) -> Sequence[Player]:

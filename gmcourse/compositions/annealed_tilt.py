@@ -16,10 +16,10 @@ import math
 import torch
 from torch import Tensor
 
-from gmcourse.compositions.negatives import Negatives, Weighted, noise_energy
+from gmcourse.compositions.negatives import Negatives, Weighted, carried, noise_energy
 from gmcourse.ebm.contrastive import held_still
 from gmcourse.ebm.energy import Energy, values
-from gmcourse.model import GenerativeModel, check_count, check_positive, evaluating
+from gmcourse.model import GenerativeModel, check_count, check_positive
 from gmcourse.sampling import MALA
 
 
@@ -45,16 +45,13 @@ class AnnealedTilt(Negatives):
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
     ) -> Weighted:
         """n particles of equal weight."""
-        x = self.sample(base, energy, n, generator)
-        return Weighted(x, x.new_full((n,), 1 / n))
+        return Weighted.evenly(self.sample(base, energy, n, generator))
 
     def sample(
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
     ) -> Tensor:
         """n particles, (n, *event_shape); they are not independent."""
-        eps, _ = self.run(base, energy, check_count(n), generator)
-        with torch.no_grad(), evaluating(base):
-            return base.push(eps)
+        return carried(base, self.run(base, energy, check_count(n), generator)[0])
 
     def run(
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gmcourse.metrics.density import home
 from gmcourse.model import GenerativeModel, Likelihood, check_count, check_positive, evaluating
 from gmcourse.vae.posterior import at_least_single
 
@@ -118,7 +119,7 @@ class Autoencoder(GenerativeModel, ABC):
 def check_latent(event_shape: Sequence[int], encoder: nn.Module, prior: GenerativeModel) -> int:
     """The dimension d of the codes, or of the draws of q(z|x); ValueError if the prior's is another."""
     with torch.no_grad(), evaluating(encoder):
-        found = encoder(torch.zeros(2, *event_shape).to(_like(encoder)))
+        found = encoder(_zeros(encoder, *event_shape))
     shape = tuple(found.shape[1:] if isinstance(found, Tensor) else found.event_shape)
     if len(shape) != 1 or shape != tuple(prior.event_shape):
         wanted = f"the prior of z must be of the encoder's dimension, {shape}"
@@ -129,11 +130,13 @@ def check_latent(event_shape: Sequence[int], encoder: nn.Module, prior: Generati
 def check_decoder(event_shape: Sequence[int], decoder: nn.Module, d: int) -> None:
     """Raise ValueError unless the decoder makes (n, *event_shape) of (n, d)."""
     with torch.no_grad(), evaluating(decoder):
-        shape = tuple(decoder(torch.zeros(2, d).to(_like(decoder))).shape)
+        shape = tuple(decoder(_zeros(decoder, d)).shape)
     if shape != (2, *event_shape):
         wanted = ", ".join(["n", *map(str, event_shape)])
         raise ValueError(f"the decoder's x must have shape ({wanted}); got {shape} for n = 2")
 
 
-def _like(module: nn.Module) -> Tensor:
-    return next(module.parameters(), torch.zeros(()))
+def _zeros(module: nn.Module, *shape: int) -> Tensor:
+    """Two rows of zeros, where and as the module computes."""
+    like = home(module)
+    return torch.zeros(2, *shape) if like is None else like.new_zeros(2, *shape)

@@ -99,9 +99,7 @@ def flow_posterior_vae(
     layers: int = 4,
     context: int = 16,
     prior: GenerativeModel | None = None,
-    beta: float = 1.0,
-    learned: bool = False,
-    sigma: float = 1.0,
+    **noise,
 ) -> VAE:
     """A VAE with flow posterior, the one of thesis Table 3.1.
 
@@ -112,7 +110,7 @@ def flow_posterior_vae(
         layers: how many of them.
         context: how many numbers steer the layers.
         prior: of z; N(0, I) unless given.
-        beta, learned, sigma: of the noise of x, as in `flow_prior_vae`; its standard deviation is σ/√β.
+        noise: beta, learned, sigma, of the noise of x, as in `flow_prior_vae`; its standard deviation is σ/√β.
 
     Its samples are E[x|z]. Raises ValueError for an unknown kind, sizes that don't fit, β or σ ≤ 0.
     """
@@ -127,4 +125,4 @@ def flow_posterior_vae(
         raise ValueError(f"kind must be 'planar', 'sylvester' or 'iaf'; got {kind!r}")
     prior = StandardNormal(latent) if prior is None else prior
     encoder = FlowPosterior(net, flow)
-    return flow_prior_vae(event_shape, encoder, decoder, prior, beta=beta, learned=learned, sigma=sigma)
+    return flow_prior_vae(event_shape, encoder, decoder, prior, **noise)

@@ -35,6 +35,11 @@ class Weighted(NamedTuple):
     x: Tensor
     weights: Tensor
 
+    @classmethod
+    def evenly(cls, x: Tensor) -> "Weighted":
+        """All of the same weight."""
+        return cls(x, x.new_full((len(x),), 1 / len(x)))
+
 
 class Negatives(nn.Module, ABC):
     """A way to draw from q(x) e^{−E(x)}/Z, without gradients."""
@@ -60,6 +65,13 @@ def noise_energy(base: GenerativeModel, energy: Energy) -> Energy:
     tensor([3.])
     """
     return lambda eps: values(energy, base.push(eps)) + 0.5 * eps.square().sum(1)
+
+
+@torch.no_grad()
+def carried(base: GenerativeModel, eps: Tensor) -> Tensor:
+    """push(ε) in evaluation mode, without a graph."""
+    with evaluating(base):
+        return base.push(eps)
 
 
 class NoiseChains(Negatives):
@@ -108,17 +120,13 @@ class NoiseChains(Negatives):
         ends = self.run(base, energy, eps, generator)
         if kept:
             self.buffer.put(ends)
-        with torch.no_grad(), evaluating(base):
-            x = base.push(ends)
-        return Weighted(x, x.new_full((n,), 1 / n))
+        return Weighted.evenly(carried(base, ends))
 
     def sample(
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
     ) -> Tensor:
         """n chains from fresh noise."""
-        ends = self.run(base, energy, base.noise(check_count(n), generator=generator), generator)
-        with torch.no_grad(), evaluating(base):
-            return base.push(ends)
+        return carried(base, self.run(base, energy, base.noise(check_count(n), generator=generator), generator))
 
     def run(
         self, base: GenerativeModel, energy: Energy, eps: Tensor, generator: torch.Generator | None = None
@@ -160,8 +168,7 @@ class Importance(Negatives):
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
     ) -> Weighted:
         """pool · n draws of the base, with their weights."""
-        with evaluating(base):
-            x = base.push(base.noise(self.pool * check_count(n), generator=generator))
+        x = carried(base, base.noise(self.pool * check_count(n), generator=generator))
         with held_still(energy):
             return Weighted(x, (-values(energy, x)).softmax(0))
 

@@ -24,7 +24,7 @@ class RegularisedAutoencoder(Autoencoder):
     """Auto-encoder with a penalty on the norm of its codes.
 
     Args:
-        event_shape, encoder, decoder, beta, distortion: as of `Autoencoder`.
+        event_shape, encoder, decoder, and among the options beta, distortion: as of `Autoencoder`.
         prior: to be fitted afterwards, e.g. `MixtureModel(10, d)` by `fit_mixture`; no part of the loss. Until then samples
             are decoded from what it happens to be.
         penalty: γ ≥ 0. With 0 it is the plain auto-encoder; with one Gaussian fitted to its codes, the floor.
@@ -46,12 +46,11 @@ class RegularisedAutoencoder(Autoencoder):
         prior: GenerativeModel,
         *,
         penalty: float = 0.5,
-        beta: float = 1.0,
-        distortion: nn.Module | None = None,
+        **options,
     ):
         if not 0 <= penalty < math.inf:
             raise ValueError(f"penalty must be at least 0; got {penalty}")
-        super().__init__(event_shape, encoder, decoder, prior, beta=beta, distortion=distortion)
+        super().__init__(event_shape, encoder, decoder, prior, **options)
         self.penalty = float(penalty)
 
     def latent_term(self, z: Tensor) -> Tensor:

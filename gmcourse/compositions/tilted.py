@@ -17,8 +17,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gmcourse.compositions.negatives import Negatives
+from gmcourse.compositions.negatives import Negatives, carried
+from gmcourse.ebm.contrastive import contrastive
 from gmcourse.ebm.energy import Energy, values
+from gmcourse.metrics.density import home
 from gmcourse.metrics.partition import LogZ, log_mean_weight
 from gmcourse.model import GenerativeModel, Likelihood, Player, check_count, evaluating
 from gmcourse.randomness import seeded
@@ -75,10 +77,7 @@ class Tilted(GenerativeModel):
         """
         self.log_z.fill_(torch.nan)
         negative, weights = self.negatives(self.base, self.energy, len(self.check_batch(x)))
-        at_data, at_model = values(self.energy, torch.cat([x, negative])).split([len(x), len(negative)])
-        loss = at_data - (weights * at_model).sum()
-        if self.l2:
-            loss = loss + self.l2 * (at_data.square() + (weights * at_model.square()).sum())
+        loss = contrastive(self.energy, x, negative, weights=weights, l2=self.l2)
         if not loss.isfinite().all():
             raise FloatingPointError("the energy is not finite at data or negatives; lower the learning rate or the step")
         return loss
@@ -106,7 +105,7 @@ class Tilted(GenerativeModel):
         """
         with seeded(seed, self._place()), evaluating(self):
             sizes = [min(batch, n - done) for done in range(0, check_count(n), batch)]
-            log_w = torch.cat([-values(self.energy, self.base.push(self.base.noise(size))) for size in sizes])
+            log_w = torch.cat([-values(self.energy, carried(self.base, self.base.noise(size))) for size in sizes])
         found = log_mean_weight(log_w)
         self.log_z.fill_(found.value)
         if found.ess < ENOUGH:
@@ -115,4 +114,5 @@ class Tilted(GenerativeModel):
         return found
 
     def _place(self) -> torch.device:
-        return next((p.device for p in self.base.parameters()), torch.device("cpu"))
+        here = home(self.base)
+        return torch.device("cpu") if here is None else here.device

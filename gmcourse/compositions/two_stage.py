@@ -15,15 +15,13 @@ The whole is a hierarchy with latents z and u, and log p(x) has the bound that s
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from gmcourse.compositions.autoencoder import check_latent
 from gmcourse.fit import fit
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal, check_count, evaluating
 from gmcourse.training.history import History
-from gmcourse.vae import VAE, iwae_bound
+from gmcourse.vae import VAE, aggregated_posterior, iwae_bound
 from gmcourse.vae.bounds import Drawn
-from gmcourse.vae.posterior import is_diagonal
 
 
 class TwoStageVAE(GenerativeModel):
@@ -74,7 +72,7 @@ class TwoStageVAE(GenerativeModel):
 
     def fit_prior(self, x: Tensor, *, steps: int, **settings) -> History:
         """Train the second VAE on fresh draws of the first's aggregated posterior of x; `settings` go to `fit`."""
-        return fit(self.second, AggregatedPosterior(self.first, x), steps=steps, **settings)
+        return fit(self.second, aggregated_posterior(self.first, x), steps=steps, **settings)
 
     def infer(self, x: Tensor) -> tuple[list[Drawn], Tensor]:
         """Draw z ~ q(z|x) and u ~ q(u|z): both groups with what they are measured against, and the decoder's output."""
@@ -118,26 +116,3 @@ class TwoStageVAE(GenerativeModel):
         u, z, x = self.noise_blocks.values()
         above, eps_x = eps.split([u + z, x], dim=1)
         return self.likelihood_of_x.push(self.first.decoder(self.second.push(above)), eps_x)
-
-
-class AggregatedPosterior(Distribution):
-    """q(z) over the rows of x, to draw from: a datum first, then its posterior. One draw costs the same at any n.
-
-    (`vae.aggregated_posterior` has its density as well, and draws from all n posteriors to keep one.)
-    """
-
-    @torch.no_grad()
-    def __init__(self, vae: VAE, x: Tensor, *, batch: int = 500):
-        with evaluating(vae):
-            found = [vae.encoder(part) for part in vae.check_data(x, "x").split(check_count(batch, "batch"))]
-        if not is_diagonal(found[0]):
-            wanted = "the first VAE's posterior must be a diagonal Gaussian, as GaussianEncoder gives it"
-            raise ValueError(f"{wanted}; got {type(found[0]).__name__}")
-        self.loc = torch.cat([q.base_dist.loc for q in found])
-        self.scale = torch.cat([q.base_dist.scale for q in found])
-        super().__init__(event_shape=self.loc.shape[1:], validate_args=False)
-
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        """Draw z, (*sample_shape, d)."""
-        k = torch.randint(len(self.loc), tuple(sample_shape), device=self.loc.device)
-        return torch.normal(self.loc[k], self.scale[k])

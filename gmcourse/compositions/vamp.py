@@ -41,10 +41,7 @@ def vampprior_vae(
     encoder: nn.Module,
     decoder: nn.Module,
     pseudo_inputs: Tensor,
-    *,
-    beta: float = 1.0,
-    learned: bool = False,
-    sigma: float = 1.0,
+    **noise,
 ) -> VAE:
     """A VAE whose prior is p(z) = 1/K Σ_k q(z|u_k).
 
@@ -52,7 +49,7 @@ def vampprior_vae(
         encoder: x -> q(z|x), a `GaussianEncoder`; the prior shares it.
         decoder: z (n, d) -> the mean of x, (n, *event_shape).
         pseudo_inputs: where the u_k start, (K, *event_shape), e.g. K of the training data.
-        beta, learned, sigma: of the noise of x, as in `flow_prior_vae`; its standard deviation is σ/√β.
+        noise: beta, learned, sigma, of the noise of x, as in `flow_prior_vae`; its standard deviation is σ/√β.
 
     Its samples are E[x|z]. Raises ValueError for pseudo-inputs that are no data, an encoder that gives no diagonal
     Gaussians, β or σ ≤ 0.
@@ -65,4 +62,4 @@ def vampprior_vae(
     if not is_diagonal(q):
         raise ValueError(f"encoder must give diagonal Gaussians, as GaussianEncoder does; got {type(q).__name__}")
     prior = VampPrior(q.event_shape.numel(), settled, pseudo_inputs)
-    return flow_prior_vae(event_shape, encoder, decoder, prior, beta=beta, learned=learned, sigma=sigma)
+    return flow_prior_vae(event_shape, encoder, decoder, prior, **noise)

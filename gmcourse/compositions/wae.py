@@ -73,7 +73,7 @@ class WassersteinAutoencoder(Autoencoder):
     """WAE-MMD; with an adversary in place of the MMD it is `WAEGAN`.
 
     Args:
-        event_shape, encoder, decoder, beta, distortion: as of `Autoencoder`.
+        event_shape, encoder, decoder, and among the options beta, distortion: as of `Autoencoder`.
         prior: p(z), which stays as it is.
         weight: of MMD²(q, p), which is at most 2 max k, beside a distortion in nats.
         kernel: (n, d), (m, d) -> (n, m); `IMQ()` unless given.
@@ -94,10 +94,9 @@ class WassersteinAutoencoder(Autoencoder):
         *,
         weight: float = 10.0,
         kernel: Kernel | None = None,
-        beta: float = 1.0,
-        distortion: nn.Module | None = None,
+        **options,
     ):
-        super().__init__(event_shape, encoder, decoder, prior, beta=beta, distortion=distortion)
+        super().__init__(event_shape, encoder, decoder, prior, **options)
         self.weight = check_positive(weight, "weight")
         self.kernel = IMQ() if kernel is None else kernel
 

@@ -34,7 +34,9 @@ from gmcourse.sampling import MALA, ULA, Sampler
 Start = str | ReplayBuffer | Distribution | GenerativeModel
 
 
-def contrastive(energy: Energy, x: Tensor, negatives: Tensor, *, l2: float = 0.0) -> Tensor:
+def contrastive(
+    energy: Energy, x: Tensor, negatives: Tensor, *, weights: Tensor | None = None, l2: float = 0.0
+) -> Tensor:
     """E(x) − E(x⁻), (n,) in nats: its gradient, in the mean, is that of −log p(x) if x⁻ ~ p; thesis (2.38).
 
     Its value is no likelihood, and near 0 says only that the energy does not tell the two apart.
@@ -42,6 +44,7 @@ def contrastive(energy: Energy, x: Tensor, negatives: Tensor, *, l2: float = 0.0
     Args:
         x: data (n, *event_shape).
         negatives: (m, *event_shape), taken as they are, without gradient. If m = n, one for each datum, else their mean.
+        weights: of the negatives, (m,), which sum to 1; then it is their weighted mean, whatever m.
         l2: weight of E(x)² + E(x⁻)², which holds the free constant and the gap near 0; biased.
 
     Raises ValueError if the shapes of x and negatives differ, or the energy's is not (n,).
@@ -50,7 +53,9 @@ def contrastive(energy: Energy, x: Tensor, negatives: Tensor, *, l2: float = 0.0
         raise ValueError(f"negatives must be points of x's shape, (n, *{tuple(x.shape[1:])}); got {tuple(negatives.shape)}")
     at_data, at_model = values(energy, torch.cat([x, negatives.detach()])).split([len(x), len(negatives)])
     squares = at_model.square()
-    if len(x) != len(negatives):
+    if weights is not None:
+        at_model, squares = (weights * at_model).sum(), (weights * squares).sum()
+    elif len(x) != len(negatives):
         at_model, squares = at_model.mean(), squares.mean()
     return at_data - at_model + (l2 * (at_data.square() + squares) if l2 else 0)
 

@@ -77,7 +77,7 @@ def measured(
     """
     plane = isinstance(data, Distribution)
     if n is None:
-        n = SAMPLES["plane"] if plane else min(SAMPLES["images"], len(data if isinstance(data, Tensor) else data[0]) // 2)
+        n = SAMPLES["plane"] if plane else min(SAMPLES["images"], len(_images(data)) // 2)
     check_count(n)
     generator = torch.Generator().manual_seed(key(seed, "data"))  # else a model that draws as the data do meets itself
     if plane:
@@ -180,9 +180,13 @@ def _enough_points(n: int, data: Distribution) -> None:
         _enough(n, int(-(-2 // (SHARE * float(data.weights.min())))), "mode coverage")
 
 
+def _images(data: Images) -> Tensor:
+    return data if isinstance(data, Tensor) else data[0]
+
+
 def _enough_images(n: int, data: Images, net: Net) -> tuple[Tensor, Tensor]:
     """Images to compare with, and as many others, for the floor."""
-    images = data if isinstance(data, Tensor) else data[0]
+    images = _images(data)
     _enough(n, NEIGHBOURS + 1, "precision and recall")
     _enough(n, features(images[:2], net).shape[1] + 1, "fid in so many features, and one more,")
     if len(images) < 2 * n:

@@ -39,6 +39,7 @@ from gmcourse.nets.mlp import MLP
 from gmcourse.recipes.judged import generated, perceptual_net
 from gmcourse.recipes.measures import gap_to_truth
 from gmcourse.recipes.recipe import Recipe
+from gmcourse.recipes.vae import LIVE, SHARPENED
 from gmcourse.vae import VAE, GaussianEncoder, mlp_vae
 
 LATENT, WIDTH, HIDDEN = 20, 8, 256
@@ -107,41 +108,36 @@ def two_stage(data: str) -> TwoStageVAE:
 
 
 def autoencoder(
-    kind: type, data: str, prior: Callable[[], GenerativeModel], *parts: nn.Module, **options
-) -> GenerativeModel:
-    """A deterministic auto-encoder of one kind."""
-    nets = encoder(data), decoder(data), prior()
+    kind: type, data: str, prior: Callable[[int], GenerativeModel], *parts: nn.Module, latent: int = LATENT,
+    standardised: bool = False, **options,
+) -> GenerativeModel:  # fmt: skip
+    """A deterministic auto-encoder of one kind; `standardised` brings its codes to mean 0 and variance 1."""
+    encode = encoder(data, latent)
+    if standardised:
+        encode = nn.Sequential(encode, nn.BatchNorm1d(latent, affine=False))
+    nets = encode, decoder(data, latent), prior(latent)
     return kind(SHAPES[data], *nets, *parts, **{"distortion": SquaredError(UNIT)} | options)
 
 
 def adversarial(kind: type, data: str, **options) -> GenerativeModel:
     """An auto-encoder with a critic of its codes; R1 keeps the two from running round each other."""
     critic = Critic(MLP(LATENT, (), (128, 128)), event_shape=(LATENT,), regularisers=R1(gamma=0.3))
-    return autoencoder(kind, data, partial(StandardNormal, LATENT), critic, **options)
+    return autoencoder(kind, data, StandardNormal, critic, **options)
 
 
-def glf(data: str, latent: int = LATENT, **options) -> GenerativeLatentFlow:
-    """Generative latent flow."""
-    nets = encoder(data, latent), decoder(data, latent), latent_flow(latent)
-    return GenerativeLatentFlow(SHAPES[data], *nets, **{"distortion": SquaredError(UNIT)} | options)
+def glf(data: str, **options) -> GenerativeModel:
+    """Generative latent flow; standardised, the flow need not run after the scale of the codes."""
+    return autoencoder(GenerativeLatentFlow, data, latent_flow, **options)
 
 
-def perceptual_glf(data: str) -> GenerativeLatentFlow:
+def perceptual_glf(data: str) -> GenerativeModel:
     """Generative latent flow with a perceptual loss beside the pixels'."""
     return glf(data, distortion=PerceptualLoss(perceptual_net(data), weight=100.0, pixels=SquaredError(UNIT)))
 
 
-def standardised_glf(data: str, latent: int = LATENT) -> GenerativeLatentFlow:
-    """Generative latent flow with standardised codes, so that the flow need not run after their scale."""
-    standardised = nn.Sequential(encoder(data, latent), nn.BatchNorm1d(latent, affine=False))
-    nets = standardised, decoder(data, latent), latent_flow(latent)
-    return GenerativeLatentFlow(SHAPES[data], *nets, distortion=SquaredError(UNIT))
-
-
 def bent_prior() -> VAE:
     """The VAE of chapter 2's hole, with a flow for its prior."""
-    prior = neural_spline_flow((2,), layers=2, bins=16, bound=4.0)
-    return mlp_vae(hidden=(128, 128, 128), input_scale=4.0, prior=prior)
+    return SHARPENED(prior=neural_spline_flow((2,), layers=2, bins=16, bound=4.0))
 
 
 def second_stage(model: TwoStageVAE, x: Tensor, steps: int) -> None:
@@ -178,12 +174,11 @@ def _ladder(
 def _of(data: str) -> list[Recipe]:
     """The recipes of one set of images."""
     learned = partial(vae, data, prior=latent_flow, beta=10, learned=True)
-    normal = partial(StandardNormal, LATENT)
+    standardised = partial(glf, data, standardised=True)
     mmd = {"weight": 100.0, "kernel": IMQ(scales=SCALES)}
-    plain = partial(autoencoder, RegularisedAutoencoder, data, partial(MixtureModel, 1, LATENT), penalty=0.0)
-    rae = partial(autoencoder, RegularisedAutoencoder, data, partial(MixtureModel, 10, LATENT), penalty=0.5)
-    game = {"autoencoder": 1e-3, "critic": 2e-3}
-    three = game | {"encoder": 1e-3}
+    plain = partial(autoencoder, RegularisedAutoencoder, data, partial(MixtureModel, 1), penalty=0.0)
+    rae = partial(autoencoder, RegularisedAutoencoder, data, partial(MixtureModel, 10), penalty=0.5)
+    rates = {"autoencoder": 1e-3, "critic": 2e-3, "encoder": 1e-3}
     return [
         *_ladder("vae", "VAE", data),
         *_ladder("flow_prior", "VAE with flow prior", data, prior=latent_flow),
@@ -191,13 +186,13 @@ def _of(data: str) -> list[Recipe]:
         _recipe("flow_posterior", "VAE with flow posterior", partial(flow_posterior, data), data),
         _recipe("vampprior", "VAE with VampPrior", partial(vampprior, data), data),
         _recipe("two_stage", "Two-stage VAE", partial(two_stage, data), data, finish=second_stage),
-        _recipe("aae", "Adversarial auto-encoder", partial(adversarial, AdversarialAutoencoder, data), data, lr=three),
-        _recipe("wae_gan", "WAE-GAN", partial(adversarial, WAEGAN, data, weight=10.0), data, lr=game),
-        _recipe("wae_mmd", "WAE-MMD", partial(autoencoder, WassersteinAutoencoder, data, normal, **mmd), data),
+        _recipe("aae", "Adversarial auto-encoder", partial(adversarial, AdversarialAutoencoder, data), data, lr=rates),
+        _recipe("wae_gan", "WAE-GAN", partial(adversarial, WAEGAN, data, weight=10.0), data, lr=rates),
+        _recipe("wae_mmd", "WAE-MMD", partial(autoencoder, WassersteinAutoencoder, data, StandardNormal, **mmd), data),
         _recipe("ae_gaussian", "Auto-encoder, one Gaussian fitted to its codes", plain, data, finish=one_gaussian),
         _recipe("rae_gmm", "Regularised auto-encoder, 10 Gaussians fitted to its codes", rae, data, finish=ten_gaussians),
         _recipe("glf", "Generative latent flow", partial(glf, data), data),
-        _recipe("glf_standardised", "Generative latent flow of standardised codes", partial(standardised_glf, data), data),
+        _recipe("glf_standardised", "Generative latent flow of standardised codes", standardised, data),
         _recipe("glf_long", "Generative latent flow, five times as long", partial(glf, data), data, steps=5 * FIT["steps"]),
         _recipe("glf_perceptual", "Generative latent flow with perceptual loss", partial(perceptual_glf, data), data),
     ]
@@ -206,19 +201,20 @@ def _of(data: str) -> list[Recipe]:
 def _plane(data: str) -> list[Recipe]:
     """Models of two latents; a code wanders further where there are few, and the flow has to follow."""
     lr, two = 4e-3, {"latent": 2, "prior": latent_flow}
+    flow = partial(glf, data, latent=2, standardised=True)
     return [
         _recipe("plane_vae", "VAE of two latents, β = 50", partial(vae, data, 2, beta=50), data, lr=lr),
         *_ladder("plane_flow_prior", "VAE of two latents with flow prior", data, PLANE_BETAS, lr, **two),
-        _recipe("plane_glf", "Generative latent flow of two latents", partial(standardised_glf, data, 2), data, lr=lr),
+        _recipe("plane_glf", "Generative latent flow of two latents", flow, data, lr=lr),
     ]
 
 
-PLANE = Recipe(
+HOLE = Recipe(
     "flow_prior_gaussians25",
     "VAE with flow prior on 25 Gaussians, otherwise that of chapter 2",
     bent_prior,
     "gaussians25",
     gap_to_truth,
-    {"steps": 6000, "batch_size": 256, "lr": 2e-3, "schedule": cosine()},
+    LIVE,
 )
-RECIPES = (*(recipe for data in SHAPES for recipe in _of(data)), *_plane("mnist"), PLANE)
+RECIPES = (*(recipe for data in SHAPES for recipe in _of(data)), *_plane("mnist"), HOLE)

@@ -7,10 +7,10 @@ from gmcourse.recipes.measures import bounds, gap_to_truth
 from gmcourse.recipes.recipe import Recipe
 from gmcourse.vae import Gaussian, conv_hierarchy, conv_vae, linear_beta, mlp_vae
 
-_LIVE = {"steps": 6000, "batch_size": 256, "lr": 2e-3, "schedule": cosine()}
+LIVE = {"steps": 6000, "batch_size": 256, "lr": 2e-3, "schedule": cosine()}
 BETAS = (0.1, 0.5, 1.0, 4.0, 16.0)
 _IMAGES = {"batch_size": 64, "lr": 1e-3, "schedule": cosine(0.02), "clip": 100.0, "checkpoint_every": 250}
-_SHARPENED = partial(mlp_vae, hidden=(128, 128, 128), input_scale=4.0)
+SHARPENED = partial(mlp_vae, hidden=(128, 128, 128), input_scale=4.0)
 
 RECIPES = (
     Recipe(
@@ -19,7 +19,7 @@ RECIPES = (
         mlp_vae,
         "gaussians25",
         gap_to_truth,
-        {**_LIVE, "steps": 5000},
+        {**LIVE, "steps": 5000},
     ),
     Recipe(
         "vae_gaussians25_slow",
@@ -27,24 +27,24 @@ RECIPES = (
         lambda: mlp_vae(hidden=(128, 128, 128)),
         "gaussians25",
         gap_to_truth,
-        _LIVE,
+        LIVE,
     ),
     Recipe(
         "vae_gaussians25",
         "VAE with sharpened input layers on 25 Gaussians",
-        _SHARPENED,
+        SHARPENED,
         "gaussians25",
         gap_to_truth,
-        _LIVE,
+        LIVE,
         family="VAE",
     ),
     Recipe(
         "vae_swiss_roll",
         "VAE with sharpened input layers on the Swiss roll",
-        _SHARPENED,
+        SHARPENED,
         "swiss_roll",
         gap_to_truth,
-        _LIVE,
+        LIVE,
         family="VAE",
     ),
     Recipe(

@@ -8,16 +8,37 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily
 
-from gmcourse.vae.posterior import normal
+from gmcourse.model import check_count, evaluating
+from gmcourse.vae.posterior import is_diagonal, normal
 from gmcourse.vae.vae import VAE
 
 
+class AggregatedPosterior(MixtureSameFamily):
+    """1/n Σ_i N(z; loc_i, diag scale_i²), both (n, d). A draw takes one component only, and so costs the same at any n."""
+
+    def __init__(self, loc: Tensor, scale: Tensor):
+        uniform = Categorical(logits=torch.zeros(len(loc), device=loc.device))
+        super().__init__(uniform, normal(loc, scale), validate_args=False)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        """Draw z, (*sample_shape, d): a component first, then its Gaussian."""
+        parts = self.component_distribution.base_dist
+        k = torch.randint(len(parts.loc), tuple(sample_shape), device=parts.loc.device)
+        return torch.normal(parts.loc[k], parts.scale[k])
+
+
 @torch.no_grad()
-def aggregated_posterior(vae: VAE, x: Tensor) -> MixtureSameFamily:
-    """q(z) over the rows of x (n, *event_shape): a mixture of n Gaussians with `log_prob` and `sample`."""
-    q = vae.encoder(vae.check_batch(x)).base_dist
-    uniform = Categorical(logits=torch.zeros(len(x), device=x.device))
-    return MixtureSameFamily(uniform, normal(q.loc, q.scale), validate_args=False)
+def aggregated_posterior(vae: VAE, x: Tensor, *, batch: int = 500) -> AggregatedPosterior:
+    """q(z) over the rows of x (n, *event_shape), by `batch` rows at a time, in evaluation mode: a mixture of n Gaussians.
+
+    Raises ValueError for a posterior that is no diagonal Gaussian.
+    """
+    with evaluating(vae):
+        found = [vae.encoder(part) for part in vae.check_data(x, "x").split(check_count(batch, "batch"))]
+    if not is_diagonal(found[0]):
+        wanted = "the VAE's posterior must be a diagonal Gaussian, as GaussianEncoder gives it"
+        raise ValueError(f"{wanted}; got {type(found[0]).__name__}")
+    return AggregatedPosterior(*(torch.cat([getattr(q.base_dist, part) for q in found]) for part in ("loc", "scale")))
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from torch.distributions import MultivariateNormal
 
 from gmcourse import checkpoint
 from gmcourse.compositions import latent_diagnostics
-from gmcourse.compositions.two_stage import AggregatedPosterior, TwoStageVAE
+from gmcourse.compositions.two_stage import TwoStageVAE
 from gmcourse.fit import fit
 from gmcourse.metrics import mmd2
 from gmcourse.model import Likelihood, StandardNormal
@@ -102,7 +102,7 @@ def test_push_is_differentiable():
 def test_draws_of_the_aggregated_posterior_have_its_moments():
     torch.manual_seed(0)
     vae, x = mlp_vae((3,), latent=2).eval(), 2 * torch.randn(700, 3)
-    z, q = AggregatedPosterior(vae, x, batch=300).sample((40_000,)), aggregated_posterior(vae, x)
+    z, q = aggregated_posterior(vae, x, batch=300).sample((40_000,)), aggregated_posterior(vae, x)
     assert z.shape == (40_000, 2) and not z.requires_grad
     assert ((z.mean(0) - q.mean).abs() < 5 * q.variance.sqrt() / 200).all()
     assert ((z.var(0) / q.variance - 1).abs() < 5 * 2**0.5 / 200 * 1.5).all()
@@ -126,7 +126,7 @@ def test_the_second_stage_closes_the_hole_of_the_first():
     nets = {"latent": 2, "hidden": (64,)}
     model = TwoStageVAE(mlp_vae((2,), likelihood=Gaussian(0.05), **nets), mlp_vae((2,), **nets))
     fit(model, ring, steps=150, lr=3e-3, batch_size=128, progress=False)
-    held, q = {n: p.clone() for n, p in model.first.state_dict().items()}, AggregatedPosterior(model.first, ring)
+    held, q = {n: p.clone() for n, p in model.first.state_dict().items()}, aggregated_posterior(model.first, ring)
     model.fit_prior(ring, steps=400, lr=1e-2, batch_size=128, progress=False)
     assert all(torch.equal(p, held[n]) for n, p in model.first.state_dict().items())
     z = q.sample((1000,))
