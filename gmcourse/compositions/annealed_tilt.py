@@ -32,7 +32,7 @@ class AnnealedTilt(Negatives):
         moves: of MALA in every stage.
 
     >>> from gmcourse.model import StandardNormal
-    >>> AnnealedTilt(3, 0.5).sample(StandardNormal(2), lambda x: x.square().sum(1), 5).shape
+    >>> AnnealedTilt(3, 0.5).draw(StandardNormal(2), lambda x: x.square().sum(1), 5).shape
     torch.Size([5, 2])
     """
 
@@ -45,13 +45,11 @@ class AnnealedTilt(Negatives):
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
     ) -> Weighted:
         """n particles of equal weight."""
-        return Weighted.evenly(self.sample(base, energy, n, generator))
+        return Weighted.evenly(carried(base, self.draw(base, energy, n, generator)))
 
-    def sample(
-        self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """n particles, (n, *event_shape); they are not independent."""
-        return carried(base, self.run(base, energy, check_count(n), generator)[0])
+    def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n particles ε, (n, D); they are not independent."""
+        return self.run(base, energy, check_count(n), generator)[0]
 
     def run(
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None

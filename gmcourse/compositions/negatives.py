@@ -51,10 +51,8 @@ class Negatives(nn.Module, ABC):
         """Points that stand for the tilted law, n of them or more."""
 
     @abstractmethod
-    def sample(
-        self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """n points of equal weight, (n, *event_shape)."""
+    def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """ε ~ h, all of the same weight, (n, D)."""
 
 
 def noise_energy(base: GenerativeModel, energy: Energy) -> Energy:
@@ -122,11 +120,9 @@ class NoiseChains(Negatives):
             self.buffer.put(ends)
         return Weighted.evenly(carried(base, ends))
 
-    def sample(
-        self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n chains from fresh noise."""
-        return carried(base, self.run(base, energy, base.noise(check_count(n), generator=generator), generator))
+        return self.run(base, energy, base.noise(check_count(n), generator=generator), generator)
 
     def run(
         self, base: GenerativeModel, energy: Energy, eps: Tensor, generator: torch.Generator | None = None
@@ -163,19 +159,23 @@ class Importance(Negatives):
         super().__init__()
         self.pool = check_count(pool, "pool")
 
-    @torch.no_grad()
     def forward(
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
     ) -> Weighted:
         """pool · n draws of the base, with their weights."""
-        x = carried(base, base.noise(self.pool * check_count(n), generator=generator))
-        with held_still(energy):
-            return Weighted(x, (-values(energy, x)).softmax(0))
+        return Weighted(*self._weighted(base, energy, n, generator)[1:])
+
+    def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n picked from pool · n, with replacement, with probability w (sampling-importance-resampling)."""
+        eps, _, weights = self._weighted(base, energy, n, generator)
+        return eps[torch.multinomial(weights, n, replacement=True, generator=generator)]
 
     @torch.no_grad()
-    def sample(
-        self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """n picked from pool · n, with replacement, with probability w (sampling-importance-resampling)."""
-        x, weights = self(base, energy, n, generator)
-        return x[torch.multinomial(weights, n, replacement=True, generator=generator)]
+    def _weighted(
+        self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """ε of the base, where it leads, and its weight."""
+        eps = base.noise(self.pool * check_count(n), generator=generator)
+        x = carried(base, eps)
+        with held_still(energy):
+            return eps, x, (-values(energy, x)).softmax(0)

@@ -11,8 +11,9 @@ of the base: see `gmcourse.compositions.negatives`. (Source has the sign of the 
 To say how good it is takes Z: draws of the base give it, by the mean of e^{−E}, with a standard error.
 """
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -36,6 +37,10 @@ class Tilted(GenerativeModel):
         energy: module x (n, *event_shape) -> (n,), in nats.
         negatives: how the model is drawn from, in training and in `sample`.
         l2: weight of E² at data and negatives, which holds the free constant; biased.
+        data_noise: standard deviation of noise on the data, each time they are seen: where a base paints with σ, an energy
+            that never saw σ on data learns to hate noise, and nothing else.
+        penalty: of the energy, a number, added to every sample's loss, e.g. 0.2 times `spectral_regularisation`.
+        show_mean: samples are push(ε_z, 0), E[x|z] of a VAE, unless they are asked for otherwise.
 
     The likelihood is UNNORMALIZED until `normalise` has found log Z; then it is what the base's is, as exact as log Z.
     Raises ValueError for a base without `push`, and for an energy of another shape.
@@ -47,14 +52,28 @@ class Tilted(GenerativeModel):
     torch.Size([3, 2])
     """
 
-    def __init__(self, base: GenerativeModel, energy: Energy, negatives: Negatives, *, l2: float = 0.0):
+    def __init__(
+        self,
+        base: GenerativeModel,
+        energy: Energy,
+        negatives: Negatives,
+        *,
+        l2: float = 0.0,
+        data_noise: float = 0.0,
+        penalty: Callable[[Energy], Tensor] | None = None,
+        show_mean: bool = False,
+    ):
         for needed in ("noise", "push"):
             if not hasattr(base, needed):
                 raise ValueError(f"base must be a transport, with noise and push; {type(base).__name__} has no {needed}")
-        if not 0 <= l2 < float("inf"):
-            raise ValueError(f"l2 must not be negative; got {l2}")
+        for name, value in (("l2", l2), ("data_noise", data_noise)):
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name} must not be negative; got {value}")
+        if show_mean and not hasattr(base, "noise_blocks"):
+            raise ValueError(f"show_mean needs a base with noise_blocks, a VAE; got {type(base).__name__}")
         super().__init__(base.event_shape)
-        self.base, self.energy, self.negatives, self.l2 = base.requires_grad_(False).eval(), energy, negatives, l2
+        self.base, self.energy, self.negatives = base.requires_grad_(False).eval(), energy, negatives
+        self.l2, self.data_noise, self.penalty, self.show_mean = l2, data_noise, penalty, show_mean
         self.data_range = base.data_range
         self.register_buffer("log_z", torch.tensor(torch.nan))
         with torch.no_grad(), evaluating(self):
@@ -76,17 +95,30 @@ class Tilted(GenerativeModel):
         Raises FloatingPointError, before any weight has moved, if chains diverge or the energy is no longer finite.
         """
         self.log_z.fill_(torch.nan)
-        negative, weights = self.negatives(self.base, self.energy, len(self.check_batch(x)))
+        x = self.check_batch(x)
+        if self.data_noise:
+            x = x + self.data_noise * torch.randn_like(x)
+        negative, weights = self.negatives(self.base, self.energy, len(x))
         loss = contrastive(self.energy, x, negative, weights=weights, l2=self.l2)
         if not loss.isfinite().all():
             raise FloatingPointError("the energy is not finite at data or negatives; lower the learning rate or the step")
-        return loss
+        return loss if self.penalty is None else loss + self.penalty(self.energy)
 
     @torch.no_grad()
-    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw (n, *event_shape) by `negatives`: as good as its chains are long, or its weights even."""
+    def sample(self, n: int, *, generator: torch.Generator | None = None, mean: bool | None = None) -> Tensor:
+        """Draw (n, *event_shape) by `negatives`: as good as its chains are long, or its weights even; with `mean` show
+        push(ε_z, 0), as `show_mean` says unless it is given."""
         with evaluating(self):
-            return self.negatives.sample(self.base, self.energy, check_count(n), generator)
+            eps = self.negatives.draw(self.base, self.energy, check_count(n), generator)
+            return self.show(eps, mean=mean)
+
+    @torch.no_grad()
+    def show(self, eps: Tensor, *, mean: bool | None = None) -> Tensor:
+        """Where noise (n, D) leads, (n, *event_shape); `mean` as in `sample`."""
+        if self.show_mean if mean is None else mean:
+            blocks = self.base.noise_blocks
+            eps = eps * torch.cat([eps.new_full((size,), float(name != "x")) for name, size in blocks.items()])
+        return carried(self.base, eps)
 
     def unnormalised(self, x: Tensor) -> Tensor:
         """log q(x) − E(x) in nats, (n,): log p(x) + log Z."""

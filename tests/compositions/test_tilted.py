@@ -120,7 +120,7 @@ def test_stages_weights_and_jumps_carry_mass_between_basins_and_chains_do_not():
     share = {}
     jumping = NoiseChains(5, 0.02, jumps=20)
     for name, way in {**WAYS, "chains": NoiseChains(50, 0.02), "stages": AnnealedTilt(3, 0.02), "jumps": jumping}.items():
-        share[name] = float((way.sample(EvenHumps(), TwoHumps(), 4000, seeded()) > 0).float().mean())
+        share[name] = float((EvenHumps().push(way.draw(EvenHumps(), TwoHumps(), 4000, seeded())) > 0).float().mean())
     assert all(abs(share[name] - 0.75) < 0.04 for name in ("weights", "stages", "jumps")), share
     assert share["chains"] < 0.65
 
