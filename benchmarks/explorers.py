@@ -27,11 +27,13 @@ from gmcourse.ebm import mlp_energy
 from gmcourse.flows import ffjord, neural_spline_flow
 from gmcourse.gan.gan import GAN
 from gmcourse.metrics import scoreboard
+from gmcourse.model import StandardNormal
 from gmcourse.nets.mlp import MLP
 from gmcourse.nets.style import StyleGenerator
 from gmcourse.viz import Explorer
 from gmcourse.viz.explorers import EXPLORERS
 from gmcourse.viz.explorers.gan_training import Film
+from gmcourse.viz.explorers.tilted_walk import Walk
 
 LIMIT = 50.0  # ms
 
@@ -61,6 +63,8 @@ def make(name: str) -> Explorer:
         "trilemma": _board,
         "latent_prior": _latent_planes,
         "latent_beta": _latent_ladder,
+        "tilting_plane": _tilt,
+        "tilted_walk": _image_walks,
     }
     keywords = {"step": 0.02} if name == "ebm_landscape" else {}
     return EXPLORERS[name](*arguments[name]() if name in arguments else (), **keywords)
@@ -107,6 +111,15 @@ def _board() -> tuple:
             board.rows.append(row)
             board.samples[row.key] = x
     return (board,)
+
+
+def _tilt() -> tuple:
+    return StandardNormal(2), mlp_energy(2, (64, 64)), toy2d.get("gaussians25")
+
+
+def _image_walks() -> tuple:
+    images = torch.rand(101, 12, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return ({tilt: Walk(images.roll(tilt), images[:, :, 0, 0, 0].cumsum(0)) for tilt in (0, 1)},)
 
 
 def _films() -> tuple:

@@ -16,7 +16,7 @@ import math
 import torch
 from torch import Tensor
 
-from gmcourse.compositions.negatives import Negatives, Weighted, carried, noise_energy
+from gmcourse.compositions.negatives import LEAST, Negatives, Weighted, carried, noise_energy
 from gmcourse.ebm.contrastive import held_still
 from gmcourse.ebm.energy import Energy, values
 from gmcourse.model import GenerativeModel, check_count, check_positive
@@ -40,6 +40,7 @@ class AnnealedTilt(Negatives):
         super().__init__()
         self.stages, self.moves = check_count(stages, "stages"), check_count(moves, "moves")
         self.step = check_positive(step, "step")
+        self.nfe = self.stages * (2 + self.moves)
 
     def forward(
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
@@ -48,8 +49,9 @@ class AnnealedTilt(Negatives):
         return Weighted.evenly(carried(base, self.draw(base, energy, n, generator)))
 
     def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n particles ε, (n, D); they are not independent."""
-        return self.run(base, energy, check_count(n), generator)[0]
+        """n of as many particles ε, or of 256 if that is more, (n, D); they are not independent."""
+        eps = self.run(base, energy, max(check_count(n), LEAST), generator)[0]
+        return eps[torch.randperm(len(eps), generator=generator, device=eps.device)[:n]]
 
     def run(
         self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None

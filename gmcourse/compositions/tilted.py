@@ -27,22 +27,25 @@ from gmcourse.model import GenerativeModel, Likelihood, Player, check_count, eva
 from gmcourse.randomness import seeded
 
 ENOUGH = 100  # effective draws below which log Z is not to be believed
+ADVICE = "lower the learning rate or the step"
+BATCH = 2000  # samples that are drawn at once
 
 
 class Tilted(GenerativeModel):
     """q(x) e^{−E(x)}/Z, the base q held still.
 
     Args:
-        base: a transport (`noise`, `push`); with `log_prob`, too, the tilted model has one.
+        base: a transport (`noise`, `push`), which is frozen; with `log_prob`, too, the tilted model has one.
         energy: module x (n, *event_shape) -> (n,), in nats.
         negatives: how the model is drawn from, in training and in `sample`.
         l2: weight of E² at data and negatives, which holds the free constant; biased.
         data_noise: standard deviation of noise on the data, each time they are seen: where a base paints with σ, an energy
-            that never saw σ on data learns to hate noise, and nothing else.
+            that never saw σ on data learns to hate noise, and nothing else. Then p models data with that noise on them.
         penalty: of the energy, a number, added to every sample's loss, e.g. 0.2 times `spectral_regularisation`.
         show_mean: samples are push(ε_z, 0), E[x|z] of a VAE, unless they are asked for otherwise.
 
-    The likelihood is UNNORMALIZED until `normalise` has found log Z; then it is what the base's is, as exact as log Z.
+    The likelihood is UNNORMALIZED until `normalise` has found log Z; then it is what the base's is, as exact as log Z. Where
+    push gives means of x (a Bernoulli VAE's) there is none: the base's log_prob is of another law than its samples'.
     Raises ValueError for a base without `push`, and for an energy of another shape.
 
     >>> from gmcourse.compositions.negatives import NoiseChains
@@ -82,8 +85,15 @@ class Tilted(GenerativeModel):
     @property
     def likelihood(self) -> Likelihood:
         """What `log_prob` means: that of the base, UNNORMALIZED without log Z."""
+        if self._means():
+            return Likelihood.NONE
         own = Likelihood.UNNORMALIZED if self.log_z.isnan() else Likelihood.EXACT
         return max(own, self.base.likelihood, key=list(Likelihood).index)
+
+    @property
+    def nfe(self) -> int:
+        """Evaluations per sample: as often as `negatives` ask, each through the base and the energy."""
+        return self.negatives.nfe * max(self.base.nfe, 1)
 
     def players(self) -> Sequence[Player]:
         """One: the energy. Nothing of the base moves."""
@@ -94,23 +104,30 @@ class Tilted(GenerativeModel):
 
         Raises FloatingPointError, before any weight has moved, if chains diverge or the energy is no longer finite.
         """
-        self.log_z.fill_(torch.nan)
+        if torch.is_grad_enabled():
+            self.log_z.fill_(torch.nan)
         x = self.check_batch(x)
         if self.data_noise:
             x = x + self.data_noise * torch.randn_like(x)
-        negative, weights = self.negatives(self.base, self.energy, len(x))
+        try:
+            negative, weights = self.negatives(self.base, self.energy, len(x))
+        except (ValueError, RuntimeError) as error:
+            if self.energy(x).isfinite().all():
+                raise
+            raise FloatingPointError(f"the energy is not finite at the data; {ADVICE}") from error
         loss = contrastive(self.energy, x, negative, weights=weights, l2=self.l2)
         if not loss.isfinite().all():
-            raise FloatingPointError("the energy is not finite at data or negatives; lower the learning rate or the step")
+            raise FloatingPointError(f"the energy is not finite at data or negatives; {ADVICE}")
         return loss if self.penalty is None else loss + self.penalty(self.energy)
 
     @torch.no_grad()
     def sample(self, n: int, *, generator: torch.Generator | None = None, mean: bool | None = None) -> Tensor:
         """Draw (n, *event_shape) by `negatives`: as good as its chains are long, or its weights even; with `mean` show
         push(ε_z, 0), as `show_mean` says unless it is given."""
+        sizes = [min(BATCH, n - done) for done in range(0, check_count(n), BATCH)]
         with evaluating(self):
-            eps = self.negatives.draw(self.base, self.energy, check_count(n), generator)
-            return self.show(eps, mean=mean)
+            draws = (self.negatives.draw(self.base, self.energy, size, generator) for size in sizes)
+            return torch.cat([self.show(eps, mean=mean) for eps in draws])
 
     @torch.no_grad()
     def show(self, eps: Tensor, *, mean: bool | None = None) -> Tensor:
@@ -120,30 +137,44 @@ class Tilted(GenerativeModel):
             eps = eps * torch.cat([eps.new_full((size,), float(name != "x")) for name, size in blocks.items()])
         return carried(self.base, eps)
 
-    def unnormalised(self, x: Tensor) -> Tensor:
-        """log q(x) − E(x) in nats, (n,): log p(x) + log Z."""
-        return self.base.log_prob(x) - values(self.energy, x)
+    def unnormalised(self, x: Tensor, *, base: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """log q(x) − E(x) in nats, (n,): log p(x) + log Z; log q is the base's own, unless `base` knows it better. A VAE's
+        has no gradient in x. Raises NotImplementedError for a base whose push gives means."""
+        if self._means():
+            raise NotImplementedError(f"push of {type(self.base).__name__} gives means of x, whose law its log_prob is not")
+        with evaluating(self):
+            return (base or self.base.log_prob)(x) - values(self.energy, x)
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, (n,), after `normalise`; before, up to the constant log Z. A bound where the base has one."""
+    def log_prob(self, x: Tensor, *, base: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """log p(x) in nats, (n,), after `normalise`; before, up to the constant log Z. A bound where the base has one.
+
+        `base` gives log q, (n, *event_shape) -> (n,), where it is known better: say, of a VAE by `LatentGrid`.
+        """
         constant = torch.where(self.log_z.isnan(), torch.zeros_like(self.log_z), self.log_z)
-        return self.unnormalised(self.check_batch(x)) - constant
+        return self.unnormalised(self.check_batch(x), base=base) - constant
 
     @torch.no_grad()
     def normalise(self, n: int = 10_000, *, seed: int = 0, batch: int = 1000) -> LogZ:
         """Find log Z = log E_q[e^{−E}] in nats by n draws of the base, keep it for `log_prob`, and return it.
 
-        Unbiased for Z. Warns if fewer than 100 draws carry the weight: then the base hardly meets the tilted law.
+        Unbiased for Z. Warns if fewer than 100 draws carry the weight: then the base hardly meets the tilted law, and the
+        standard error means nothing. `loss` forgets log Z; who moves weights in another way must find it again.
         """
+        if check_count(n) < 2:
+            raise ValueError(f"n must be at least 2 for a standard error; got {n}")
         with seeded(seed, self._place()), evaluating(self):
-            sizes = [min(batch, n - done) for done in range(0, check_count(n), batch)]
+            sizes = [min(batch, n - done) for done in range(0, n, batch)]
             log_w = torch.cat([-values(self.energy, carried(self.base, self.base.noise(size))) for size in sizes])
         found = log_mean_weight(log_w)
         self.log_z.fill_(found.value)
         if found.ess < ENOUGH:
             told = f"log Z = {found}: only {found.ess:.1f} of {n} draws of the base carry the weight"
-            warnings.warn(f"{told}; tilt less, draw more, or anneal (metrics.log_z_ais)", stacklevel=2)
+            warnings.warn(f"{told}; tilt less, draw more, or anneal: `log_z_annealed`", stacklevel=2)
         return found
+
+    def _means(self) -> bool:
+        """Whether push leaves out the noise of x, so that it gives E[x|z]."""
+        return getattr(self.base, "noise_blocks", {}).get("x", 1) == 0
 
     def _place(self) -> torch.device:
         here = home(self.base)

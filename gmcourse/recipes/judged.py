@@ -1,12 +1,10 @@
 """How samples of images are judged: by the features of the course's own classifiers, which lie in the zoo."""
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from gmcourse import checkpoint
 from gmcourse.classifier import Classifier
+from gmcourse.compositions.tilted import Tilted
 from gmcourse.data.images import load_images
 from gmcourse.diffusion.ddpm import DDPM
 from gmcourse.metrics.precision_recall import improved_precision_recall
@@ -15,8 +13,8 @@ from gmcourse.model import GenerativeModel, evaluating
 from gmcourse.recipes import features
 from gmcourse.recipes.measures import Numbers
 from gmcourse.recipes.recipe import Recipe
+from gmcourse.recipes.weights import trained
 
-WEIGHTS = Path(__file__).parents[1] / "zoo" / "weights"
 NETS = {recipe.data: recipe for recipe in features.JUDGES}
 EYES = {recipe.data: recipe for recipe in features.PERCEPTUAL}
 
@@ -29,7 +27,7 @@ def feature_net(name: str) -> Classifier:
     >>> feature_net("mnist").width
     32
     """
-    return _trained(NETS, name)
+    return _judge(NETS, name)
 
 
 def perceptual_net(name: str) -> Classifier:
@@ -38,15 +36,13 @@ def perceptual_net(name: str) -> Classifier:
 
     Raises ValueError for a set that has none.
     """
-    return _trained(EYES, name)
+    return _judge(EYES, name)
 
 
-def _trained(nets: dict[str, Recipe], name: str) -> Classifier:
+def _judge(nets: dict[str, Recipe], name: str) -> Classifier:
     if name not in nets:
         raise ValueError(f"name must be one of {', '.join(sorted(nets))}; got {name!r}. Any net to features will do as well")
-    model = nets[name].build()
-    checkpoint.load(WEIGHTS / f"{nets[name].name}.safetensors", model)
-    return model.eval()
+    return trained(nets[name])
 
 
 @torch.no_grad()
@@ -93,6 +89,13 @@ def generated(data: str, model: GenerativeModel, x: Tensor) -> Numbers:
         "precision": precision,
         "recall": recall,
     }
+
+
+@torch.no_grad()
+def refined(data: str, model: Tilted, x: Tensor) -> Numbers:
+    """What `generated` finds of a tilted model, and the Fréchet distance of its base's own samples, shown alike."""
+    base = model.show(model.base.noise(min(len(x), 1000), generator=torch.Generator(model.log_z.device).manual_seed(0)))
+    return generated(data, model, x) | {"fid_of_base": frechet_distance(x[:1000], base.cpu(), net=feature_net(data))}
 
 
 def _training_images(data: str, n: int) -> Tensor:

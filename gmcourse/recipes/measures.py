@@ -1,12 +1,15 @@
 """What the numbers on a card are, for each kind of model: measured on test data, and measured again by the tests."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
 from gmcourse.classifier import Classifier
+from gmcourse.compositions.generator_update import GeneratorUpdate
+from gmcourse.compositions.tilted import Tilted
 from gmcourse.ebm import EBM
 from gmcourse.flows import dequantise
 from gmcourse.flows.flow import Flow
@@ -23,7 +26,12 @@ Numbers = dict[str, float]
 
 
 def by_quadrature(model: GenerativeModel) -> Callable[[Tensor], Tensor] | None:
-    """log p of a VAE, (n, *event_shape) -> (n,), integrated on a grid, where its latent space has one or two dimensions."""
+    """log p of a VAE, or of a tilted one whose log Z is known, (n, *event_shape) -> (n,), integrated on a grid, where its
+    latent space has one or two dimensions."""
+    if isinstance(model, GeneratorUpdate):
+        return by_quadrature(model.tilted)
+    if isinstance(model, Tilted) and (base := by_quadrature(model.base)):
+        return partial(model.log_prob, base=base)
     if isinstance(model, VAE) and model.prior.event_shape.numel() <= 2:
         return LatentGrid(model).log_prob
     return None

@@ -12,6 +12,7 @@ from gmcourse.data import images, toy2d
 from gmcourse.fit import fit
 from gmcourse.model import Trainable
 from gmcourse.randomness import seeded
+from gmcourse.recipes.keep import Keep
 from gmcourse.recipes.measures import Numbers
 from gmcourse.training.history import History
 
@@ -30,6 +31,7 @@ class Recipe:
         fit: keyword arguments of `fit`.
         finish: (model, training data without labels, steps that `fit` made) -> None, what is fitted afterwards, e.g. a
             prior to the codes.
+        keep: by what criterion the best weights on the way are kept, instead of the last.
         labelled: whether the images come with their labels.
         source: where the settings come from.
         family: under which name the recipe joins the scoreboard of its data, e.g. "VAE"; None stays out.
@@ -42,6 +44,7 @@ class Recipe:
     measure: Callable[..., Numbers]
     fit: Mapping = field(default_factory=dict)
     finish: Callable[[Trainable, Data, int], None] | None = None
+    keep: Keep | None = None
     labelled: bool = False
     source: str = "this course"
     family: str | None = None
@@ -61,7 +64,7 @@ class Recipe:
     def train(self, model: Trainable, data: Data, **settings) -> History:
         """Train by `fit`, with the recipe's settings and those given here, which go first; then `finish`, on one clock."""
         own = {k: v for k, v in self.fit.items() if k not in LENGTHS or not settings.keys() & LENGTHS}
-        history = fit(model, data, **own | settings)
+        history = (self.keep.fit if self.keep else fit)(model, data, **own | settings)
         if self.finish is not None:
             start = time.perf_counter()
             self.finish(model, data[0] if self.labelled else data, history.steps)

@@ -14,7 +14,8 @@ import torch
 
 from gmcourse import checkpoint, recipes
 from gmcourse.model import Trainable
-from gmcourse.recipes.judged import WEIGHTS, feature_net
+from gmcourse.recipes.judged import feature_net
+from gmcourse.recipes.weights import WEIGHTS
 
 __all__ = ["NAMES", "WEIGHTS", "card", "feature_net", "load", "save"]
 NAMES = tuple(sorted(path.stem for path in WEIGHTS.glob("*.safetensors")))

@@ -1,6 +1,7 @@
 """Exponential tilting against closed forms: a linear-Gaussian base under a quadratic energy, and ratios of Gaussians."""
 
 import math
+import warnings
 from functools import partial
 
 import pytest
@@ -11,6 +12,7 @@ from torch.distributions import MultivariateNormal, Normal
 from gmcourse import checkpoint
 from gmcourse.compositions.annealed_tilt import AnnealedTilt
 from gmcourse.compositions.negatives import Importance, NoiseChains, noise_energy
+from gmcourse.compositions.persistence import Persistence
 from gmcourse.compositions.tilted import Tilted
 from gmcourse.ebm.energy import mlp_energy
 from gmcourse.fit import cosine, fit
@@ -19,7 +21,7 @@ from gmcourse.flows.elementwise import Affine, Elementwise
 from gmcourse.mixture import MixtureModel
 from gmcourse.model import Likelihood, StandardNormal
 from gmcourse.sampling import MALA, ULA
-from gmcourse.vae import VAE, Gaussian, GaussianEncoder
+from gmcourse.vae import VAE, Bernoulli, Gaussian, GaussianEncoder, mlp_vae
 
 LAMBDA, SIGMA = 0.8, 0.6
 
@@ -194,12 +196,12 @@ def test_training_finds_the_tilt_and_moves_nothing_of_the_base(negatives):
 
 def test_chains_of_a_buffer_go_on_in_training_only():
     base, energy = StandardNormal(2), Quadratic()
-    negatives = NoiseChains(3, 0.1, chains=8, restart=0.0, size=2)
-    kept = negatives.buffer.chains.clone()
+    negatives = NoiseChains(3, 0.1, persistence=Persistence(8, 2, probability=1.0))
+    kept = negatives.persistence.buffer.chains.clone()
     negatives.eval()(base, energy, 8)
-    assert torch.equal(negatives.buffer.chains, kept)
+    assert torch.equal(negatives.persistence.buffer.chains, kept)
     negatives.train()(base, energy, 8)
-    assert not torch.equal(negatives.buffer.chains, kept)
+    assert not torch.equal(negatives.persistence.buffer.chains, kept)
 
 
 def test_what_log_prob_means():
@@ -237,8 +239,6 @@ def test_bad_input_is_named():
         Tilted(StandardNormal(2), Quadratic(), Importance(), l2=-1.0)
     with pytest.raises(ValueError, match="step must be positive; got 0"):
         NoiseChains(10, 0.0)
-    with pytest.raises(ValueError, match="size, the length of the base's noise, must be given"):
-        NoiseChains(10, 0.1, chains=100)
     with pytest.raises(ValueError, match="stages must be a positive whole number; got 0"):
         AnnealedTilt(0, 0.1)
     with pytest.raises(ValueError, match="pool must be a positive whole number; got 0"):
@@ -249,3 +249,74 @@ def test_chains_that_diverge_stop_the_training():
     tilted = Tilted(StandardNormal(2), Quadratic(1e6), NoiseChains(50, 1.0))
     with pytest.raises(FloatingPointError, match="diverged; use a smaller step"):
         tilted.loss(torch.randn(4, 2))
+
+
+def test_the_law_of_few_samples_is_the_tilted_law_too():
+    """A single draw at a time: nine of ten belong to the right, though the base puts one of two there."""
+
+    def share(way):
+        right = [EvenHumps().push(way.draw(EvenHumps(), TwoHumps(), 1, seeded(k))) > 0 for k in range(200)]
+        return float(torch.cat(right).float().mean())
+
+    assert abs(share(Importance()) - 0.75) < 0.13 and abs(share(AnnealedTilt(3, 0.02)) - 0.75) < 0.13
+
+
+def test_a_base_whose_push_gives_means_has_no_likelihood():
+    """Σ q e^{−E} over binary images is not E[e^{−E(mean)}]: the two laws differ."""
+    base = mlp_vae((3,), hidden=(4,), likelihood=Bernoulli())
+    tilted = Tilted(base, Quadratic(), Importance())
+    tilted.normalise(100)
+    assert tilted.likelihood is Likelihood.NONE
+    with pytest.raises(NotImplementedError, match="means of x"):
+        tilted.log_prob(torch.zeros(2, 3))
+
+
+def test_asking_for_a_likelihood_moves_nothing_of_a_base_with_batch_norm():
+    base = Flow(StandardNormal(2), [Elementwise((2,), Affine())])
+    base.extra = nn.BatchNorm1d(2)
+    tilted = Tilted(base, nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1), nn.Flatten(0)), Importance()).train()
+    before = {name: t.clone() for name, t in tilted.state_dict().items()}
+    tilted.log_prob(torch.randn(5, 2))
+    assert all(torch.equal(before[name], t) or t.isnan().all() for name, t in tilted.state_dict().items())
+
+
+def test_log_z_is_kept_where_the_loss_is_only_looked_at():
+    tilted = Tilted(StandardNormal(2), Quadratic(), Importance())
+    tilted.normalise(100)
+    with torch.no_grad():
+        tilted.loss(torch.randn(4, 2))
+    assert not tilted.log_z.isnan()
+    tilted.loss(torch.randn(4, 2))
+    assert tilted.log_z.isnan()
+
+
+class Broken(nn.Module):
+    """Finite at first, then NaN."""
+
+    broken = False
+
+    def forward(self, x):
+        return x.square().sum(1) * (math.nan if self.broken else 1.0)
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_an_energy_that_is_no_number_is_told_as_such(way):
+    energy = Broken()
+    tilted = Tilted(StandardNormal(2), energy, way)
+    energy.broken = True
+    with pytest.raises(FloatingPointError, match="not finite"):
+        tilted.loss(torch.randn(4, 2))
+
+
+def test_a_collapse_of_the_weights_in_training_is_told_once():
+    tilted = Tilted(StandardNormal(2), Quadratic(weight=-400.0), Importance())
+    with pytest.warns(UserWarning, match="draws of the base carry the weight"):
+        tilted.loss(torch.randn(4, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tilted.loss(torch.randn(4, 2))
+
+
+def test_log_z_of_one_draw_is_refused():
+    with pytest.raises(ValueError, match="at least 2"):
+        Tilted(StandardNormal(2), Quadratic(), Importance()).normalise(1)

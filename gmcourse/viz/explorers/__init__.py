@@ -20,6 +20,9 @@ from gmcourse.viz.explorers.phase_space import cld_phase_space
 from gmcourse.viz.explorers.race import sampler_race
 from gmcourse.viz.explorers.schedules import schedule_designer
 from gmcourse.viz.explorers.style_mixing import style_mixing
+from gmcourse.viz.explorers.tilted_walk import tilted_walk
+from gmcourse.viz.explorers.tilting_line import tilting_line
+from gmcourse.viz.explorers.tilting_plane import tilting_plane
 from gmcourse.viz.explorers.trilemma import trilemma
 from gmcourse.viz.explorers.vae import beta_traversal, prior_hole
 
@@ -32,5 +35,6 @@ CHAPTER5 = (diffusion_film, schedule_designer, sampler_race, cld_phase_space)
 CHAPTER6 = (gan_training, dirac_gan, style_mixing)
 CHAPTER7 = (trilemma,)
 CHAPTER8 = (latent_prior, latent_beta)
-BY_CHAPTER = (GENERAL, CHAPTER1, CHAPTER2, CHAPTER3, CHAPTER4, CHAPTER5, CHAPTER6, CHAPTER7, CHAPTER8)
+CHAPTER9 = (tilting_line, tilting_plane, tilted_walk)
+BY_CHAPTER = (GENERAL, CHAPTER1, CHAPTER2, CHAPTER3, CHAPTER4, CHAPTER5, CHAPTER6, CHAPTER7, CHAPTER8, CHAPTER9)
 EXPLORERS = {f.__name__: f for chapter in BY_CHAPTER for f in chapter}

@@ -1,0 +1,43 @@
+"""Stop at the best: a recipe's way to train by a criterion on data that it holds back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from gmcourse.fit import fit
+from gmcourse.model import Trainable
+from gmcourse.training.best import KeepBest
+from gmcourse.training.history import History
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Train on all rows but the last, and keep the weights that do best on those.
+
+    Args:
+        criterion: (model, the rows held out) -> a number, the lower the better.
+        rows: how many are held out.
+        every: steps between two looks.
+    """
+
+    criterion: Callable[[Trainable, Tensor], float]
+    rows: int = 500
+    every: int = 50
+
+    def fit(
+        self, model: Trainable, data: Tensor, *, callback: Callable | None = None, checkpoint: Path | None = None, **settings
+    ) -> History:
+        """`fit` with its settings; a run that resumes goes on with the best that it had."""
+        held_out, path = data[-self.rows :], None if checkpoint is None else Path(checkpoint).with_suffix(".best")
+        best = KeepBest(model, lambda trained: self.criterion(trained, held_out), every=self.every, path=path)
+
+        def look(step: int, trained: Trainable) -> bool:
+            return bool(callback and callback(step, trained)) | best(step, trained)
+
+        with best:
+            history = fit(model, data[: -self.rows], callback=look, checkpoint=checkpoint, **settings)
+        if path is not None:
+            path.unlink(missing_ok=True)
+        return history
