@@ -22,16 +22,20 @@ IMAGE_EBMS = [name for name, measure in MEASURED.items() if measure is measures.
 IMAGE_FLOWS = [name for name, measure in MEASURED.items() if measure is measures.bits_per_dim]
 DENOISERS = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.denoised]
 GENERATED = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.generated]
+REFINED = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.refined]
 CURVES = [name for name, measure in MEASURED.items() if measure is measures.transport]
 PLANE_GANS = [name for name, measure in MEASURED.items() if measure is measures.modes]
 
 
 def test_every_model_is_measured_again():
-    kinds = IMAGES, TOYS, CLASSIFIERS, IMAGE_FLOWS, IMAGE_EBMS, DENOISERS, GENERATED, PLANE_GANS, CURVES
+    kinds = IMAGES, TOYS, CLASSIFIERS, IMAGE_FLOWS, IMAGE_EBMS, DENOISERS, GENERATED, REFINED, PLANE_GANS, CURVES
     assert sorted(name for kind in kinds for name in kind) == sorted(zoo.NAMES)
 
 
-@pytest.mark.parametrize("name", IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS + GENERATED + PLANE_GANS + CURVES)
+DRAWN = IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS + GENERATED + REFINED + PLANE_GANS + CURVES
+
+
+@pytest.mark.parametrize("name", DRAWN)
 def test_weights_load_and_sample(name):
     model = zoo.load(name)
     assert not model.training

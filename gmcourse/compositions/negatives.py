@@ -32,7 +32,6 @@ from gmcourse.ebm.energy import Energy, values
 from gmcourse.model import GenerativeModel, check_count, check_positive, evaluating
 from gmcourse.sampling import ULA, Sampler
 
-
 LEAST = 256  # draws of the base among which few samples are picked: of fewer the law would be the base's, hardly tilted
 COLLAPSED = 5  # effective draws, below which a mean over weighted draws says nothing
 
@@ -205,8 +204,9 @@ class Importance(Negatives):
         _, x, weights = self._weighted(base, energy, self.pool * check_count(n), generator)
         if not self._warned and (count := float(1 / weights.square().sum())) < COLLAPSED:
             self._warned = True
-            told = f"only {count:.1f} of {len(x)} draws of the base carry the weight, and the negatives are hardly the model's"
-            warnings.warn(f"{told}; take a larger pool, chains or stages", stacklevel=2)
+            told = f"only {count:.1f} of {len(x)} draws of the base carry the weight"
+            advice = "the negatives are hardly the model's; take a larger pool, chains or stages"
+            warnings.warn(f"{told}, and {advice}", stacklevel=2)
         return Weighted(x, weights)
 
     def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from gmcourse.metrics.likelihood import Estimate, likelihood_gap
 from gmcourse.metrics.mmd import median_bandwidth, mmd2
 from gmcourse.metrics.modes import ModeReport, mode_report, stacked_mnist_modes
 from gmcourse.metrics.neighbours import Neighbours, nearest_neighbours
-from gmcourse.metrics.ood import auroc
+from gmcourse.metrics.ood import auroc, auroc_table, interpolations
 from gmcourse.metrics.pareto import undominated
 from gmcourse.metrics.partition import LogZ, ess, log_z_ais, log_z_ais_reverse, log_z_grid, log_z_importance
 from gmcourse.metrics.precision_recall import PRDCurve, PrecisionRecall, improved_precision_recall, prd
@@ -31,6 +31,7 @@ __all__ = [
     "PRDCurve",
     "PrecisionRecall",
     "auroc",
+    "auroc_table",
     "ess",
     "fisher",
     "fisher_mc",
@@ -38,6 +39,7 @@ __all__ = [
     "frechet_gaussians",
     "improved_precision_recall",
     "inception_score",
+    "interpolations",
     "js",
     "js_mc",
     "kernel_distance",

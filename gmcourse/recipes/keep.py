@@ -12,6 +12,11 @@ from gmcourse.training.best import KeepBest
 from gmcourse.training.history import History
 
 
+def beside(checkpoint: Path) -> Path:
+    """Where the best weights of a run lie that is written to `checkpoint`."""
+    return Path(checkpoint).with_suffix(".best")
+
+
 @dataclass(frozen=True)
 class Keep:
     """Train on all rows but the last, and keep the weights that do best on those.
@@ -29,15 +34,12 @@ class Keep:
     def fit(
         self, model: Trainable, data: Tensor, *, callback: Callable | None = None, checkpoint: Path | None = None, **settings
     ) -> History:
-        """`fit` with its settings; a run that resumes goes on with the best that it had."""
-        held_out, path = data[-self.rows :], None if checkpoint is None else Path(checkpoint).with_suffix(".best")
+        """`fit` with its settings; the best so far lies beside the checkpoint, and a run that resumes goes on with it."""
+        held_out, path = data[-self.rows :], None if checkpoint is None else beside(checkpoint)
         best = KeepBest(model, lambda trained: self.criterion(trained, held_out), every=self.every, path=path)
 
         def look(step: int, trained: Trainable) -> bool:
             return bool(callback and callback(step, trained)) | best(step, trained)
 
         with best:
-            history = fit(model, data[: -self.rows], callback=look, checkpoint=checkpoint, **settings)
-        if path is not None:
-            path.unlink(missing_ok=True)
-        return history
+            return fit(model, data[: -self.rows], callback=look, checkpoint=checkpoint, **settings)

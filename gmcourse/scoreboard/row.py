@@ -19,6 +19,7 @@ from gmcourse.metrics.board import large, row_of, small
 from gmcourse.metrics.scoreboard import Row, measured
 from gmcourse.model import GenerativeModel
 from gmcourse.recipes import Recipe
+from gmcourse.recipes.keep import beside
 from gmcourse.recipes.measures import by_quadrature
 from gmcourse.training.feed import Data
 from gmcourse.training.progress import Progress
@@ -62,7 +63,8 @@ class Workplace:
             row, samples = judged(model, recipe, seed, steps, history.seconds)
             bar.note = said(row)
         _finish(path, row, samples, settings)
-        state.unlink(missing_ok=True)
+        for left in (state, beside(state)):
+            left.unlink(missing_ok=True)
         return row, samples
 
     def loaded(self, recipe: Recipe) -> tuple[Row, Tensor]:

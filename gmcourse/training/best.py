@@ -91,8 +91,8 @@ class KeepBest:
         return self.patience is not None and sum(seen > self.step for seen, _ in self.history) >= self.patience
 
     def __exit__(self, kind, error, trace) -> None:
-        if error is None and self.done is not None:
-            self.look(self.done)
+        if error is None:  # `fit` may have changed the model without a step, from a checkpoint of a finished run
+            self.look(self.done or 0)
         if error is None or isinstance(error, FloatingPointError):
             self.restore()
         if isinstance(error, FloatingPointError):

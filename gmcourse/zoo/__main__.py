@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 from gmcourse import recipes, zoo
+from gmcourse.recipes.keep import beside
 
 
 def main(name: str, seed: str = "0") -> None:
@@ -16,6 +17,7 @@ def main(name: str, seed: str = "0") -> None:
     card = recipe.card(model, history, int(seed))
     print(zoo.save(model, card), card["metrics"])
     state.unlink()
+    beside(state).unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
