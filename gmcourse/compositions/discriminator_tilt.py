@@ -9,7 +9,7 @@ Nothing is trained here: somebody else has learned the energy, and the base that
     noise-contrastive tilting   q a flow or any other transport, t its `NoiseContrastive` classifier        thesis (1.12)
 
 In the space of the noise the chains need no density of x, so that even a GAN can be tilted. How good it gets hangs on t: one
-that was trained against earlier generators knows q only roughly, and log Z, which should be 0, tells how roughly.
+that was trained against earlier generators knows q only roughly, and a log Z far from 0 betrays it.
 """
 
 from torch import Tensor, nn

@@ -5,7 +5,7 @@ r"""The base moves after its tilt: the second player of thesis 4.3.4, who brings
 
 φ' is a copy of φ that makes one step while the tilted law p_{θ,φ} ∝ p_φ e^{−E_θ} is held: log p_φ' − log p_{θ,φ} begins as
 E + log Z, and the score of p_φ' has mean zero. With x = push(ε) the gradient is a mean over fresh noise, and the step is
-that of a Wasserstein GAN's generator, with E for a critic. It is no step of maximum likelihood but of the reverse KL: modes
+that of a Wasserstein GAN's generator, with −E for a critic. It is no step of maximum likelihood but of the reverse KL: modes
 can be lost. Each step has another target, as φ has moved: the game rests where E is constant and the base is the tilted
 model, but against an energy that holds still the base would run into its lowest point.
 

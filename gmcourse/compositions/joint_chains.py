@@ -5,9 +5,10 @@ r"""Chains in the space of (z, x) itself: what the reparameterisation of VAEBM s
 
 The law is the one that chains in ε = (ε_z, ε_x) have, z = ε_z and x = μ(z) + σ ε_x, but not the geometry. x is as narrow as
 σ around μ(z), and μ moves with z by its stretch s: ‖x − μ(z)‖²/2σ² has curvature (1 + s²)/σ², and Langevin is stable only
-for η < 4σ²/(1 + s²). Where σ is small such a step moves z by next to nothing. For x alone a step η in ε_x is one of σ²η in x
-(thesis 4.3.3): it is one η for all coordinates that does the harm. In ε the bound is 4/(1 + (s² + σ²)/w²), w the finest
-detail of e^{−E} (see `gmcourse.compositions.stability`): chains in ε bear more where σ is below w, and less above.
+for about η < 4σ²/(1 + s²). Where σ is small such a step moves z by next to nothing. For x alone a step η in ε_x is one of
+σ²η in x (thesis 4.3.3): it is one η for all coordinates that does the harm. In ε the bound is 4/(1 + (s² + σ²)/w²), w the
+finest detail of e^{−E} (see `gmcourse.compositions.stability`). If s is not below 1, chains in ε bear more where σ is below
+w, and less above.
 """
 
 from collections.abc import Callable

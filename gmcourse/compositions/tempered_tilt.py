@@ -29,7 +29,7 @@ class TemperedTilt(Negatives):
 
     Args:
         ladder: λ₀ = 0 < … < λ_K = 1.
-        step: η of the moves at λ = 1.
+        step: η of the moves, the same at every λ.
         sweeps: rounds of refreshing, moving and swapping.
         moves: of MALA in every sweep.
 

@@ -133,7 +133,7 @@ def vaebm(name: str, base: GenerativeModel | None = None, *, shrink: int = 1, st
     Args:
         base: trained on the data (`base_fit`); None builds the thesis', untrained, which is good for a look only.
         shrink: what all channels, the buffer, and the depth of Glow are divided by, for a small machine.
-        steps: of the chains, if not the thesis'.
+        steps: of the chains, in training and in sampling, if not the thesis'.
 
     Chains of 4.4.3 show the decoder's mean. Raises ValueError for another name, or a base of other images.
 
@@ -149,7 +149,8 @@ def vaebm(name: str, base: GenerativeModel | None = None, *, shrink: int = 1, st
     if row.buffer:
         size = max(row.batch_size, row.buffer // shrink)
         kept = Persistence(size, base.noise_blocks, probability=PROBABILITY, ramp=row.ramp)
-    chains = NoiseChains(row.steps if steps is None else steps, row.step, persistence=kept)
+    lengths = (row.steps, row.test_steps) if steps is None else (steps, steps)
+    chains = NoiseChains(lengths[0], row.step, persistence=kept, sample_steps=lengths[1])
     means = isinstance(getattr(base, "likelihood_of_x", None), Gaussian)
     return Tilted(base, resnet_energy(row.image, blocks), chains, l2=row.l2, penalty=_spectral, show_mean=means)
 
@@ -160,16 +161,6 @@ def fit_settings(name: str) -> dict:
     adam = partial(ClippedAdam, betas=BETAS, weight_decay=WEIGHT_DECAY)
     length = {} if row.iterations is None else {"steps": row.iterations}
     return {"lr": row.lr, "batch_size": row.batch_size, "optimizer": adam} | length
-
-
-def final_chains(name: str) -> NoiseChains:
-    """The chains that samples are drawn with once the energy is trained: longer ones, from fresh noise.
-
-    >>> final_chains("cifar10").steps
-    16
-    """
-    row = setting(name)
-    return NoiseChains(row.test_steps, row.step)
 
 
 def setting(name: str) -> Setting:

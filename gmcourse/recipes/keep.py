@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -35,11 +36,20 @@ class Keep:
         self, model: Trainable, data: Tensor, *, callback: Callable | None = None, checkpoint: Path | None = None, **settings
     ) -> History:
         """`fit` with its settings; the best so far lies beside the checkpoint, and a run that resumes goes on with it."""
+        if not isinstance(data, Tensor) or len(data) <= self.rows:
+            came = f"{len(data)} rows" if isinstance(data, Tensor) else type(data).__name__
+            raise ValueError(f"data must be a tensor of more than the {self.rows} rows that are held out; got {came}")
         held_out, path = data[-self.rows :], None if checkpoint is None else beside(checkpoint)
-        best = KeepBest(model, lambda trained: self.criterion(trained, held_out), every=self.every, path=path)
+        goes_on = checkpoint is not None and Path(checkpoint).exists() and settings.get("resume", True)
+        look_at = partial(_on, self.criterion, held_out)
+        best = KeepBest(model, look_at, every=self.every, path=path, resume=goes_on)
 
         def look(step: int, trained: Trainable) -> bool:
             return bool(callback and callback(step, trained)) | best(step, trained)
 
         with best:
             return fit(model, data[: -self.rows], callback=look, checkpoint=checkpoint, **settings)
+
+
+def _on(criterion: Callable, held_out: Tensor, model: Trainable) -> float:
+    return criterion(model, held_out)

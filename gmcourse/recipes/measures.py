@@ -30,7 +30,7 @@ def by_quadrature(model: GenerativeModel) -> Callable[[Tensor], Tensor] | None:
     latent space has one or two dimensions."""
     if isinstance(model, GeneratorUpdate):
         return by_quadrature(model.tilted)
-    if isinstance(model, Tilted) and (base := by_quadrature(model.base)):
+    if isinstance(model, Tilted) and not model.log_z.isnan() and (base := by_quadrature(model.base)):
         return partial(model.log_prob, base=base)
     if isinstance(model, VAE) and model.prior.event_shape.numel() <= 2:
         return LatentGrid(model).log_prob

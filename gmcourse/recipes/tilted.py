@@ -1,9 +1,9 @@
 """Recipes of chapter 9: bases of earlier chapters, held still, and the energies that tilt them.
 
 The base of each is the zoo's, of seed 0; seeds are the energy's. In the plane the energy sees x through Fourier features, as
-those of chapter 4 do, and `ABLATIONS` are the rows of thesis Table 4.6. On images what is modelled is the data with the
-noise that the VAE paints with, and what is shown are means: an energy that never saw that noise on data would learn to hate
-noise, and nothing else.
+those of chapter 4 do, and `ABLATIONS` are the rows of thesis Table 4.6 and some more. On images what is modelled is the data
+with the noise that the VAE paints with, and what is shown are means: an energy that never saw that noise on data would learn
+to hate noise, and nothing else.
 """
 
 from collections.abc import Callable

@@ -63,7 +63,7 @@ class Workplace:
             row, samples = judged(model, recipe, seed, steps, history.seconds)
             bar.note = said(row)
         _finish(path, row, samples, settings)
-        for left in (state, beside(state)):
+        for left in (beside(state), state):
             left.unlink(missing_ok=True)
         return row, samples
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from gmcourse.model import GenerativeModel, Likelihood, StandardNormal
 from gmcourse.vae.bounds import Drawn, elbo, iwae_bound
 
+NUMBERS = 4_000_000  # of decoded images that are held at once
+
 
 class LatentVariableModel(GenerativeModel, ABC):
     """Base of the VAEs.
@@ -58,8 +60,9 @@ class LatentVariableModel(GenerativeModel, ABC):
 
     def log_prob(self, x: Tensor, *, k: int = 128) -> Tensor:
         """A lower bound on log p(x) in nats, shape (n,): the importance-weighted bound with k samples. No gradient."""
+        chunk = max(1, min(100_000, NUMBERS // self.event_shape.numel()))
         with torch.no_grad():
-            return iwae_bound(self, self.check_data(x, "x"), k)
+            return iwae_bound(self, self.check_data(x, "x"), k, chunk=chunk)
 
     def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw flat noise ε ~ N(0, I) for `push`, shape (n, sum of the `noise_blocks`)."""

@@ -16,8 +16,8 @@ def main(name: str, seed: str = "0") -> None:
     history = recipe.train(model, recipe.load_data(), seed=int(seed), checkpoint=state)
     card = recipe.card(model, history, int(seed))
     print(zoo.save(model, card), card["metrics"])
-    state.unlink()
     beside(state).unlink(missing_ok=True)
+    state.unlink()
 
 
 if __name__ == "__main__":

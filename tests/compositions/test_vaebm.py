@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gmcourse.compositions.negatives import Importance
-from gmcourse.compositions.vaebm import BETAS, SETTINGS, SPECTRAL, WEIGHT_DECAY, final_chains, fit_settings, vaebm
+from gmcourse.compositions.vaebm import BETAS, SETTINGS, SPECTRAL, WEIGHT_DECAY, fit_settings, vaebm
 from gmcourse.ebm.energy import spectral_regularisation
 from gmcourse.ebm.images import Block
 from gmcourse.fit import fit
@@ -67,8 +67,8 @@ def test_what_all_energies_are_trained_with():
     assert isinstance(adam, ClippedAdam) and adam.deviations == 3 and adam.defaults["weight_decay"] == 3e-5
     assert adam.defaults["betas"] == (0.99, 0.999)
     assert fit_settings("mnist").keys() == {"lr", "batch_size", "optimizer"}
-    chains = final_chains("celeba64")
-    assert (chains.steps, chains.step, chains.persistence) == (20, 5e-6, None)
+    chains = vaebm("celeba64", shrink=32).negatives
+    assert (chains.steps, chains.sample_steps, chains.step, chains.persistence) == (10, 20, 5e-6, None)
 
 
 def test_the_spectral_norms_are_in_the_loss():
