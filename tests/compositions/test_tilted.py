@@ -16,12 +16,13 @@ from gmcourse.compositions.persistence import Persistence
 from gmcourse.compositions.tilted import Tilted
 from gmcourse.ebm.energy import mlp_energy
 from gmcourse.fit import cosine, fit
-from gmcourse.flows import Flow, real_nvp
+from gmcourse.flows import Flow, ffjord, real_nvp
 from gmcourse.flows.elementwise import Affine, Elementwise
+from gmcourse.gan import GAN
 from gmcourse.mixture import MixtureModel
 from gmcourse.model import Likelihood, StandardNormal
-from gmcourse.sampling import MALA, ULA
-from gmcourse.vae import VAE, Bernoulli, Gaussian, GaussianEncoder, mlp_vae
+from gmcourse.sampling import HMC, MALA, ULA
+from gmcourse.vae import VAE, Bernoulli, Gaussian, GaussianEncoder, mlp_hierarchy, mlp_vae
 
 LAMBDA, SIGMA = 0.8, 0.6
 
@@ -320,3 +321,27 @@ def test_a_collapse_of_the_weights_in_training_is_told_once():
 def test_log_z_of_one_draw_is_refused():
     with pytest.raises(ValueError, match="at least 2"):
         Tilted(StandardNormal(2), Quadratic(), Importance()).normalise(1)
+
+
+BASES = {
+    "coupling flow": lambda: real_nvp((2,)),
+    "continuous flow": lambda: ffjord((2,), hidden=(8,), steps=2),
+    "VAE": lambda: mlp_vae((2,), hidden=(8,)),
+    "hierarchical VAE": lambda: mlp_hierarchy((2,), width=8),
+    "GAN": lambda: GAN(nn.Linear(3, 2), nn.Linear(2, 1), event_shape=(2,), latent=3),
+}
+
+
+@pytest.mark.parametrize("build", BASES.values(), ids=BASES)
+def test_any_transport_is_tilted_by_the_same_code(build):
+    """A step moves the energy and nothing of the base; chains, by HMC too, stages and weights draw from it."""
+    torch.manual_seed(0)
+    tilted = Tilted(build(), mlp_energy(2, (8,)), NoiseChains(2, 0.01))
+    before = {name: p.clone() for name, p in tilted.named_parameters()}
+    fit(tilted, torch.randn(16, 2), steps=1, batch_size=8, progress=False)
+    moved = {name for name, p in tilted.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and all(name.startswith("energy.") for name in moved)
+    for way in (NoiseChains(2, 0.01, sampler=partial(HMC, leaps=2)), AnnealedTilt(2, 0.01), Importance(2)):
+        tilted.negatives = way
+        x = tilted.sample(5, generator=seeded())
+        assert x.shape == (5, 2) and x.isfinite().all()
