@@ -137,6 +137,13 @@ def check_positive(value: float, name: str) -> float:
     return float(value)
 
 
+def check_not_negative(value: float, name: str) -> float:
+    """Return value as a float if it is finite and 0 or more, else raise ValueError."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} must not be negative; got {value}")
+    return float(value)
+
+
 class StandardNormal(GenerativeModel):
     """N(0, I) on `event_shape`: the noise every model starts from, and the smallest complete example of the protocol.
 

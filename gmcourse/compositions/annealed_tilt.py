@@ -16,14 +16,14 @@ import math
 import torch
 from torch import Tensor
 
-from gmcourse.compositions.negatives import LEAST, Negatives, Weighted, carried, noise_energy
+from gmcourse.compositions.negatives import LEAST, Even, noise_energy
 from gmcourse.ebm.contrastive import held_still
 from gmcourse.ebm.energy import Energy, values
 from gmcourse.model import GenerativeModel, check_count, check_positive
 from gmcourse.sampling import MALA
 
 
-class AnnealedTilt(Negatives):
+class AnnealedTilt(Even):
     """Sequential Monte Carlo in the noise of the base, with MALA moves.
 
     Args:
@@ -41,12 +41,6 @@ class AnnealedTilt(Negatives):
         self.stages, self.moves = check_count(stages, "stages"), check_count(moves, "moves")
         self.step = check_positive(step, "step")
         self.nfe = self.stages * (2 + self.moves)
-
-    def forward(
-        self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None
-    ) -> Weighted:
-        """n particles of equal weight."""
-        return Weighted.evenly(carried(base, self.draw(base, energy, n, generator)))
 
     def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n of as many particles ε, or of 256 if that is more, (n, D); they are not independent."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gmcourse.compositions.negatives import Negatives, Weighted, carried
+from gmcourse.compositions.negatives import Even
 from gmcourse.ebm.contrastive import held_still
 from gmcourse.ebm.energy import Energy, values
 from gmcourse.model import GenerativeModel, StandardNormal, check_count, check_positive
@@ -24,7 +24,7 @@ from gmcourse.sampling import ULA, Sampler
 from gmcourse.vae import VAE, Gaussian
 
 
-class JointChains(Negatives):
+class JointChains(Even):
     """Langevin, or another sampler, in (z, x) of a VAE, with one step for all coordinates; for comparison.
 
     Args:
@@ -40,10 +40,6 @@ class JointChains(Negatives):
         super().__init__()
         self.steps, self.step, self.sampler = check_count(steps, "steps"), check_positive(step, "step"), sampler
         self.nfe = self.steps
-
-    def forward(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Weighted:
-        """Where n chains end; all of the same weight."""
-        return Weighted.evenly(carried(base, self.draw(base, energy, n, generator)))
 
     def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
         """The noise that belongs to where n chains end, (n, D). Raises FloatingPointError if they diverge."""

@@ -62,6 +62,14 @@ class Negatives(nn.Module, ABC):
         """ε ~ h, all of the same weight, (n, D)."""
 
 
+class Even(Negatives):
+    """Negatives that are what `draw` gives, in training as in sampling."""
+
+    def forward(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Weighted:
+        """Where n draws lead; all of the same weight."""
+        return Weighted.evenly(carried(base, self.draw(base, energy, n, generator)))
+
+
 def noise_energy(base: GenerativeModel, energy: Energy) -> Energy:
     """U(ε) = E(push(ε)) + ½‖ε‖², ε (n, D) -> (n,) in nats: −log h but for a constant, thesis (4.8), (4.19).
 

@@ -17,14 +17,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gmcourse.compositions.negatives import Negatives, Weighted, carried
+from gmcourse.compositions.negatives import Even
 from gmcourse.ebm.contrastive import held_still
 from gmcourse.ebm.energy import Energy, values
 from gmcourse.model import GenerativeModel, check_count, check_positive
 from gmcourse.sampling import MALA
 
 
-class TemperedTilt(Negatives):
+class TemperedTilt(Even):
     """Parallel tempering in the noise of the base, every sample with a ladder of its own.
 
     Args:
@@ -50,10 +50,6 @@ class TemperedTilt(Negatives):
         self.sweeps, self.moves = check_count(sweeps, "sweeps"), check_count(moves, "moves")
         self.step = check_positive(step, "step")
         self.nfe = self.sweeps * (len(rungs) + (len(rungs) - 1) * (1 + self.moves))
-
-    def forward(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Weighted:
-        """n samples of equal weight."""
-        return Weighted.evenly(carried(base, self.draw(base, energy, n, generator)))
 
     def draw(self, base: GenerativeModel, energy: Energy, n: int, generator: torch.Generator | None = None) -> Tensor:
         """The replicas at λ = 1 of n ladders, (n, D)."""

@@ -11,7 +11,6 @@ of the base: see `gmcourse.compositions.negatives`. (Source has the sign of the 
 To say how good it is takes Z: draws of the base give it, by the mean of e^{−E}, with a standard error.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 
@@ -19,11 +18,12 @@ import torch
 from torch import Tensor
 
 from gmcourse.compositions.negatives import Negatives, carried
+from gmcourse.compositions.stability import masks
 from gmcourse.ebm.contrastive import contrastive
 from gmcourse.ebm.energy import Energy, values
 from gmcourse.metrics.density import home
 from gmcourse.metrics.partition import LogZ, log_mean_weight
-from gmcourse.model import GenerativeModel, Likelihood, Player, check_count, evaluating
+from gmcourse.model import GenerativeModel, Likelihood, Player, check_count, check_not_negative, evaluating
 from gmcourse.randomness import seeded
 
 ENOUGH = 100  # effective draws below which log Z is not to be believed
@@ -69,14 +69,12 @@ class Tilted(GenerativeModel):
         for needed in ("noise", "push"):
             if not hasattr(base, needed):
                 raise ValueError(f"base must be a transport, with noise and push; {type(base).__name__} has no {needed}")
-        for name, value in (("l2", l2), ("data_noise", data_noise)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must not be negative; got {value}")
         if show_mean and not hasattr(base, "noise_blocks"):
             raise ValueError(f"show_mean needs a base with noise_blocks, a VAE; got {type(base).__name__}")
         super().__init__(base.event_shape)
+        self.l2, self.data_noise = check_not_negative(l2, "l2"), check_not_negative(data_noise, "data_noise")
         self.base, self.energy, self.negatives = base.requires_grad_(False).eval(), energy, negatives
-        self.l2, self.data_noise, self.penalty, self.show_mean = l2, data_noise, penalty, show_mean
+        self.penalty, self.show_mean = penalty, show_mean
         self.data_range = base.data_range
         self.register_buffer("log_z", torch.tensor(torch.nan))
         with torch.no_grad(), evaluating(self):
@@ -124,17 +122,15 @@ class Tilted(GenerativeModel):
     def sample(self, n: int, *, generator: torch.Generator | None = None, mean: bool | None = None) -> Tensor:
         """Draw (n, *event_shape) by `negatives`: as good as its chains are long, or its weights even; with `mean` show
         push(ε_z, 0), as `show_mean` says unless it is given."""
-        sizes = [min(BATCH, n - done) for done in range(0, check_count(n), BATCH)]
         with evaluating(self):
-            draws = (self.negatives.draw(self.base, self.energy, size, generator) for size in sizes)
+            draws = (self.negatives.draw(self.base, self.energy, size, generator) for size in _portions(n, BATCH))
             return torch.cat([self.show(eps, mean=mean) for eps in draws])
 
     @torch.no_grad()
     def show(self, eps: Tensor, *, mean: bool | None = None) -> Tensor:
         """Where noise (n, D) leads, (n, *event_shape); `mean` as in `sample`."""
         if self.show_mean if mean is None else mean:
-            blocks = self.base.noise_blocks
-            eps = eps * torch.cat([eps.new_full((size,), float(name != "x")) for name, size in blocks.items()])
+            eps = eps * (1 - masks(self.base.noise_blocks, eps)["x"])
         return carried(self.base, eps)
 
     def unnormalised(self, x: Tensor, *, base: Callable[[Tensor], Tensor] | None = None) -> Tensor:
@@ -163,8 +159,8 @@ class Tilted(GenerativeModel):
         if check_count(n) < 2:
             raise ValueError(f"n must be at least 2 for a standard error; got {n}")
         with seeded(seed, self._place()), evaluating(self):
-            sizes = [min(batch, n - done) for done in range(0, n, batch)]
-            log_w = torch.cat([-values(self.energy, carried(self.base, self.base.noise(size))) for size in sizes])
+            draws = (carried(self.base, self.base.noise(size)) for size in _portions(n, batch))
+            log_w = torch.cat([-values(self.energy, x) for x in draws])
         found = log_mean_weight(log_w)
         self.log_z.fill_(found.value)
         if found.ess < ENOUGH:
@@ -179,3 +175,8 @@ class Tilted(GenerativeModel):
     def _place(self) -> torch.device:
         here = home(self.base)
         return torch.device("cpu") if here is None else here.device
+
+
+def _portions(n: int, batch: int) -> list[int]:
+    """n in parts of at most `batch`."""
+    return [min(batch, n - done) for done in range(0, check_count(n), batch)]

@@ -27,7 +27,7 @@ from torch.nn.utils import parametrize
 
 from gmcourse.ebm.buffer import ReplayBuffer
 from gmcourse.ebm.energy import Energy, score, values
-from gmcourse.model import GenerativeModel, Player, check_count, evaluating
+from gmcourse.model import GenerativeModel, Player, check_count, check_not_negative, evaluating
 from gmcourse.randomness import draw
 from gmcourse.sampling import MALA, ULA, Sampler
 
@@ -107,11 +107,9 @@ class MaximumLikelihood(nn.Module):
         kinds = ReplayBuffer | Distribution | GenerativeModel
         if not (isinstance(start, kinds) or isinstance(start, str) and start in ("data", "noise")):
             raise ValueError(f"start must be 'data', 'noise', a ReplayBuffer, a Distribution or a model; got {start!r}")
-        for name, value in (("l2", l2), ("data_noise", data_noise)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} must not be negative; got {value}")
+        self.l2, self.data_noise = check_not_negative(l2, "l2"), check_not_negative(data_noise, "data_noise")
         self.steps, self.step, self.start = check_count(steps, "steps"), step, start
-        self.clip, self.l2, self.data_noise, self.penalty = clip, l2, data_noise, penalty
+        self.clip, self.penalty = clip, penalty
         settings = {"step": step, "temperature": temperature} | ({} if clip is None else {"clip": clip})
         self.sampler = partial(sampler, **settings)
         built = self.sampler(_nothing)  # refuses bad settings now, not at the first batch

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -41,15 +40,14 @@ class Keep:
             raise ValueError(f"data must be a tensor of more than the {self.rows} rows that are held out; got {came}")
         held_out, path = data[-self.rows :], None if checkpoint is None else beside(checkpoint)
         goes_on = checkpoint is not None and Path(checkpoint).exists() and settings.get("resume", True)
-        look_at = partial(_on, self.criterion, held_out)
-        best = KeepBest(model, look_at, every=self.every, path=path, resume=goes_on)
+
+        def criterion(trained: Trainable) -> float:
+            return self.criterion(trained, held_out)
+
+        best = KeepBest(model, criterion, every=self.every, path=path, resume=goes_on)
 
         def look(step: int, trained: Trainable) -> bool:
             return bool(callback and callback(step, trained)) | best(step, trained)
 
         with best:
             return fit(model, data[: -self.rows], callback=look, checkpoint=checkpoint, **settings)
-
-
-def _on(criterion: Callable, held_out: Tensor, model: Trainable) -> float:
-    return criterion(model, held_out)

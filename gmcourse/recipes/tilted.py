@@ -98,8 +98,10 @@ def normalised_within(model: GeneratorUpdate, x: Tensor, steps: int) -> None:
     normalised(model.tilted, x, steps)
 
 
-def _plane(name: str, summary: str, base: str, data: str, negatives: Callable, *, steps: int = 1500, **options) -> Recipe:
-    family = options.pop("family", None)
+def _plane(
+    name: str, summary: str, base: str, data: str, negatives: Callable, *, steps: int = 1500, family: str | None = None,
+    **options,
+) -> Recipe:  # fmt: skip
     model, settings = partial(plane, base, negatives, **options), PLANE | {"steps": steps}
     return Recipe(f"{name}_{data}", summary, model, data, gap_to_truth, settings, finish=normalised, family=family)
 

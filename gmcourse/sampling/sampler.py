@@ -7,7 +7,6 @@ points; `trace` keeps what lies between, for diagnostics.
 Nothing here waits for a number to come back from the device: chains are looked at when the run is over.
 """
 
-import math
 from abc import ABC, abstractmethod
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import trange
 
-from gmcourse.model import check_count, check_positive
+from gmcourse.model import check_count, check_not_negative, check_positive
 from gmcourse.sampling.preconditioner import Preconditioner
 from gmcourse.sampling.target import Function, Target
 
@@ -52,9 +51,8 @@ class Sampler(ABC):
         preconditioner: Preconditioner,
         clip: float | None = None,
     ):
-        if not 0 <= temperature < math.inf:
-            raise ValueError(f"temperature must not be negative; got {temperature}")
-        self.target, self.preconditioner, self.temperature = Target(energy, score), preconditioner, float(temperature)
+        self.temperature = check_not_negative(temperature, "temperature")
+        self.target, self.preconditioner = Target(energy, score), preconditioner
         self.clip = None if clip is None else check_positive(clip, "clip")
 
     @abstractmethod
