@@ -21,9 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gmcourse import recipes
+from gmcourse.compositions.dynamics import GradientFlow, Langevin
+from gmcourse.compositions.short_run import ShortRun
 from gmcourse.data import toy2d
 from gmcourse.data.images import load_images
-from gmcourse.ebm import mlp_energy
+from gmcourse.ebm import conv_energy, mlp_energy
 from gmcourse.flows import ffjord, neural_spline_flow
 from gmcourse.gan.gan import GAN
 from gmcourse.metrics import scoreboard
@@ -65,6 +67,9 @@ def make(name: str) -> Explorer:
         "latent_beta": _latent_ladder,
         "tilting_plane": _tilt,
         "tilted_walk": _image_walks,
+        "short_run_steps": _short_run,
+        "energy_or_flow": _short_runs,
+        "noise_interpolation": _image_run,
     }
     keywords = {"step": 0.02} if name == "ebm_landscape" else {}
     return EXPLORERS[name](*arguments[name]() if name in arguments else (), **keywords)
@@ -120,6 +125,20 @@ def _tilt() -> tuple:
 def _image_walks() -> tuple:
     images = torch.rand(101, 12, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return ({tilt: Walk(images.roll(tilt), images[:, :, 0, 0, 0].cumsum(0)) for tilt in (0, 1)},)
+
+
+def _short_run() -> tuple:
+    return ShortRun(mlp_energy(2, (16,)), GradientFlow(0.2), event_shape=(2,)), toy2d.get("gaussian_grid9")
+
+
+def _short_runs() -> tuple:
+    model, data = _short_run()
+    return {"one": model, "other": ShortRun(mlp_energy(2, (16,)), GradientFlow(0.1), event_shape=(2,))}, data
+
+
+def _image_run() -> tuple:
+    image = (1, 28, 28)
+    return (ShortRun(conv_energy(image, (4, 4)), Langevin(20, 0.1, noise=0.1), event_shape=image),)
 
 
 def _films() -> tuple:

@@ -20,7 +20,7 @@ from torch.distributions import Distribution
 from gmcourse.model import Player, Trainable, check_count
 from gmcourse.training.engine import engine
 from gmcourse.training.feed import Data, Share, batches, reseed, size
-from gmcourse.training.game import Move, Table
+from gmcourse.training.game import Move, Table, playing
 from gmcourse.training.history import History, Ledger
 from gmcourse.training.progress import Progress
 from gmcourse.training.resume import RunState
@@ -90,6 +90,7 @@ def fit(
     table.train()
     with (
         torch.random.fork_rng(devices=[run_on.device] if run_on.device.type == "cuda" else []),
+        playing(model, moves),
         Progress(type(model).__name__, total - before.steps, show=progress and run_on.is_global_zero) as bar,
     ):
         if before.steps == 0:

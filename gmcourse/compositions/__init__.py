@@ -4,9 +4,11 @@ from gmcourse.compositions.adversarial_ae import WAEGAN, AdversarialAutoencoder
 from gmcourse.compositions.annealed_tilt import AnnealedTilt
 from gmcourse.compositions.autoencoder import Autoencoder, SquaredError
 from gmcourse.compositions.discriminator_tilt import discriminator_tilt, noise_contrastive_tilt
+from gmcourse.compositions.dynamics import GradientFlow, Langevin
 from gmcourse.compositions.flow_posterior import FlowPosterior, flow_posterior_vae
 from gmcourse.compositions.flow_prior import flow_prior_vae
 from gmcourse.compositions.generator_update import GeneratorUpdate
+from gmcourse.compositions.inversion import interpolate, reconstruct
 from gmcourse.compositions.joint_chains import JointChains
 from gmcourse.compositions.latent_flow import GenerativeLatentFlow
 from gmcourse.compositions.negatives import Importance, NoiseChains
@@ -14,7 +16,9 @@ from gmcourse.compositions.perceptual import PerceptualLoss
 from gmcourse.compositions.persistence import Persistence
 from gmcourse.compositions.posthoc import codes, fit_gaussian, fit_mixture
 from gmcourse.compositions.rae import RegularisedAutoencoder
-from gmcourse.compositions.stability import step_bounds, stretches
+from gmcourse.compositions.self_contrast import SelfContrast, exact_likelihood
+from gmcourse.compositions.short_run import ShortRun
+from gmcourse.compositions.stability import lipschitz, step_bounds, stretches
 from gmcourse.compositions.tempered_tilt import TemperedTilt
 from gmcourse.compositions.tilt_constants import log_z_annealed, log_z_quadrature
 from gmcourse.compositions.tilted import Tilted
@@ -33,12 +37,16 @@ __all__ = [
     "FlowPosterior",
     "GenerativeLatentFlow",
     "GeneratorUpdate",
+    "GradientFlow",
     "Importance",
     "JointChains",
+    "Langevin",
     "NoiseChains",
     "PerceptualLoss",
     "Persistence",
     "RegularisedAutoencoder",
+    "SelfContrast",
+    "ShortRun",
     "SquaredError",
     "TemperedTilt",
     "Tilted",
@@ -46,14 +54,18 @@ __all__ = [
     "WassersteinAutoencoder",
     "codes",
     "discriminator_tilt",
+    "exact_likelihood",
     "fit_gaussian",
     "fit_mixture",
     "flow_posterior_vae",
     "flow_prior_vae",
+    "interpolate",
+    "lipschitz",
     "log_z_annealed",
     "log_z_quadrature",
     "mmd2_unbiased",
     "noise_contrastive_tilt",
+    "reconstruct",
     "step_bounds",
     "stretches",
     "vaebm",

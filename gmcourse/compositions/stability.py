@@ -132,6 +132,26 @@ def curvature(
         return 1 + _largest(lambda v: hessian(v) + shift[:, None] * v, start, rounds) - shift
 
 
+def lipschitz(energy: Energy, x: Tensor, *, rounds: int = ROUNDS, generator: torch.Generator | None = None) -> Tensor:
+    """The largest |λ| of ∇²E at each x (n, *event_shape), shape (n,): how fast ∇E changes there, from below.
+
+    A step of descent x − (η/2)∇E is sure to be invertible where η/2 times this is less than 1 everywhere (thesis (5.9)). It
+    need not be otherwise: only an eigenvalue above +2/η folds space, and a hill may be as sharp as it likes.
+    """
+    with held_still(energy), torch.enable_grad():
+        at = x.detach().clone().requires_grad_()
+        value = values(energy, at).sum() + 0 * at.square().sum()  # 0·: a linear energy has a graph, too
+        (slope,) = torch.autograd.grad(value, at, create_graph=True)
+
+        def hessian(v: Tensor) -> Tensor:
+            return torch.autograd.grad(slope, at, v.reshape(x.shape), retain_graph=True)[0].reshape(v.shape)
+
+        size = x.shape[1:].numel()
+        start = torch.randn(len(x), size, generator=generator, device=x.device, dtype=x.dtype)
+        squared = _largest(lambda v: hessian(hessian(v)), start, rounds)  # of ∇²E itself, λ and −λ would mix
+        return squared.clamp(min=0).sqrt()
+
+
 def noise_blocks(base: GenerativeModel, size: int) -> Mapping[str, int]:
     """Name -> length of the parts of the base's noise, which is `size` long; one part, "ε", if it names none."""
     return getattr(base, "noise_blocks", {"ε": size})

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gmcourse.ebm.energy import Energy, score, values
+from gmcourse.nets.confined import Confined
 from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.sampling import backprop
 
@@ -65,6 +66,29 @@ def trainable_score(energy: Energy, x: Tensor) -> Tensor:
     if found := _plain(energy, x):
         return _passes(found, x.detach(), None)[0]
     return score(energy, x.detach(), create_graph=torch.is_grad_enabled())
+
+
+def score_and_divergence(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
+    """s at x (n, *event_shape), same shape, and tr ∇s = −tr ∇²E, (n,), with a graph that leads to the weights and to x.
+
+    For low dimensions: a plain net takes a tangent for each, any other energy a backward pass.
+    """
+    if type(energy) is Confined:
+        s, trace = score_and_divergence(energy.net, x)
+        return s - 2 * energy.weight * x, trace - 2 * energy.weight * x[0].numel()
+    if found := _plain(energy, x):
+        s, along = _passes(found, x, axes(x))
+        return s, along.sum(0)
+    graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        at = x if graph and x.requires_grad else x.detach().requires_grad_()
+        s = score(energy, at, create_graph=True)
+        columns = enumerate(s.flatten(1).sum(0))
+        own = [
+            torch.autograd.grad(c, at, create_graph=graph, retain_graph=True)[0].flatten(1)[:, i] for i, c in columns
+        ]
+        trace = torch.stack(own).sum(0)
+    return (s, trace) if graph else (s.detach(), trace)
 
 
 def score_and_slope(energy: Energy, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

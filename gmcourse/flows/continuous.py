@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
 from gmcourse.flows.layer import Layer
-from gmcourse.flows.solve import input_of, jacobian
+from gmcourse.flows.solve import SolverError, input_of, jacobian
 from gmcourse.model import check_count
 
 FIXED, ADAPTIVE = ("euler", "midpoint", "rk4"), ("bosh3", "dopri5", "dopri8")
@@ -39,7 +39,8 @@ class Continuous(Layer):
     """z = x(1) of dx/dt = f(x, t) from x(0) = x, slides (17).
 
     Args:
-        field: f, called as field(x, t, context); if it has a `linearise` (see `Velocity`), the exact trace comes from that.
+        field: f, called as field(x, t, context); if it has `divergence(x, t, context)` -> (f, tr ∂f/∂x) or `linearise` (see
+            `Velocity`), the exact trace comes from that.
         solver: fixed steps ("euler", "midpoint", "rk4") or adaptive ("bosh3", "dopri5", "dopri8").
         steps: of a fixed-step solver; an adaptive one may take at most `max_steps`.
         tolerance: of an adaptive solver, relative and absolute. It looks at the batch as a whole.
@@ -89,6 +90,11 @@ class Continuous(Layer):
     def inverse(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Noise → data alone: where the trace is random, without it, so that the same z always gives the same x."""
         return self._path(z, context, reverse=True, integrals=int(self.trace == "exact")).end
+
+    def carry(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Noise → data alone, without the trace in any case: cheaper than `inverse` where that is exact. The steps of an
+        adaptive solver then look at the position only, so that the two agree within the tolerance."""
+        return self._path(z, context, reverse=True, integrals=0).end
 
     def path(
         self, x: Tensor, context: Tensor | None = None, *, reverse: bool = False, costs: bool = False
@@ -146,10 +152,10 @@ class Continuous(Layer):
             ends = solve(counted, state, t, **settings)
         except AssertionError as error:
             reason = str(error).partition(":")[0]
-            raise RuntimeError(f"{self.solver} with {means} failed at t = {float(last):.4g}: {reason}") from error
+            raise SolverError(f"{self.solver} with {means} failed at t = {float(last):.4g}: {reason}") from error
         if not ends[0].isfinite().all():
             where = f"between t = {times[0]:g} and {times[-1]:g}"
-            raise RuntimeError(f"{self.solver} with {means} left the finite numbers {where}")
+            raise SolverError(f"{self.solver} with {means} left the finite numbers {where}")
         return ends
 
     def _grid(self, _, __, t: Tensor) -> Tensor:
@@ -165,6 +171,9 @@ class Continuous(Layer):
 def _rates(field, x: Tensor, t: Tensor, context: Tensor | None, v: Tensor | None, costs: bool) -> tuple[Tensor, ...]:
     """f, tr ∂f/∂x and with `costs` ‖f‖² and ‖∂f/∂x‖²; v are Hutchinson's vectors, None for the exact trace."""
     graph = torch.is_grad_enabled()
+    if v is None and not costs and hasattr(field, "divergence"):
+        found = field.divergence(x, t, context)
+        return found if graph else tuple(part.detach() for part in found)
     if v is None and hasattr(field, "linearise"):
         f, j = field.linearise(x, t, context)
     else:

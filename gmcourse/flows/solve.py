@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 
+class SolverError(RuntimeError, FloatingPointError):
+    """An equation was not solved: a training that meets it has diverged."""
+
+
 @torch.no_grad()
 def bisect(f: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
     """Root of an elementwise increasing f in [low, high], all of shape (n,), without gradients.
@@ -49,7 +53,7 @@ def fixed_point(f: Callable[[Tensor], Tensor], x: Tensor, tolerance: float, max_
     A quantity whose size is arbitrary, as a gradient's is, should be brought to the size of 1 before. An empty x is its own.
 
     Raises:
-        RuntimeError: no convergence, naming iterations and the last move.
+        SolverError: no convergence, naming iterations and the last move.
     """
     if not x.numel():
         return x
@@ -60,4 +64,4 @@ def fixed_point(f: Callable[[Tensor], Tensor], x: Tensor, tolerance: float, max_
         moved = ((x - before).abs() / (1 + x.abs())).max()
         if moved <= tolerance:
             return x
-    raise RuntimeError(f"no fixed point after {done} iterations: residual {float(moved):.2g}, tolerance {tolerance:.2g}")
+    raise SolverError(f"no fixed point after {done} iterations: residual {float(moved):.2g}, tolerance {tolerance:.2g}")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gmcourse.nets.confined import Confined
 from gmcourse.sampling.backprop import energy_and_score, layers
 
 Function = Callable[[Tensor], Tensor]
@@ -32,33 +33,39 @@ class Target:
 
     def score(self, x: Tensor) -> Tensor:
         """s(x), with the shape of x. Raises ValueError if energy or score give a tensor of another shape."""
-        return self._differentiate(x, energy=False)[1] if self.given_score is None else self._score(x)
+        return _differentiate(self.energy, x, energy_too=False)[1] if self.given_score is None else self._score(x)
 
     def energy_and_score(self, x: Tensor) -> tuple[Tensor | None, Tensor]:
         """E(x), shape (n,), or None if only a score is known, and s(x)."""
         if self.given_score is None:
-            return self._differentiate(x, energy=True)
-        return None if self.energy is None else self._energy(x).detach(), self._score(x)
-
-    def _differentiate(self, x: Tensor, *, energy: bool) -> tuple[Tensor | None, Tensor]:
-        if x.ndim == 2 and not torch.is_autocast_enabled(x.device.type) and (found := layers(self.energy)):
-            return energy_and_score(found, x, energy=energy)
-        with torch.enable_grad():
-            x = x.detach().requires_grad_()
-            value = self._energy(x)
-            if not value.requires_grad:
-                raise ValueError("energy must be differentiable in x; its result has no gradient")
-            (gradient,) = torch.autograd.grad(value.sum(), x)
-        return value.detach(), -gradient
-
-    def _energy(self, x: Tensor) -> Tensor:
-        value = self.energy(x)
-        if value.shape != (len(x),):
-            raise ValueError(f"energy must give one number for each chain, shape ({len(x)},); got {tuple(value.shape)}")
-        return value
+            return _differentiate(self.energy, x, energy_too=True)
+        return None if self.energy is None else _values(self.energy, x).detach(), self._score(x)
 
     def _score(self, x: Tensor) -> Tensor:
         value = self.given_score(x)
         if value.shape != x.shape:
             raise ValueError(f"score must have the shape of x, {tuple(x.shape)}; got {tuple(value.shape)}")
         return value.detach()
+
+
+def _differentiate(energy: Function, x: Tensor, *, energy_too: bool) -> tuple[Tensor | None, Tensor]:
+    if type(energy) is Confined:  # the square is known, and what is left may be plain
+        value, slope = _differentiate(energy.net, x, energy_too=energy_too)
+        value = value + energy.weight * x.square().flatten(1).sum(1) if energy_too else value
+        return value, slope.sub(x, alpha=2 * energy.weight)
+    if x.ndim == 2 and not torch.is_autocast_enabled(x.device.type) and (found := layers(energy)):
+        return energy_and_score(found, x, energy=energy_too)
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        value = _values(energy, x)
+        if not value.requires_grad:
+            raise ValueError("energy must be differentiable in x; its result has no gradient")
+        (gradient,) = torch.autograd.grad(value.sum(), x)
+    return value.detach(), -gradient
+
+
+def _values(energy: Function, x: Tensor) -> Tensor:
+    value = energy(x)
+    if value.shape != (len(x),):
+        raise ValueError(f"energy must give one number for each chain, shape ({len(x)},); got {tuple(value.shape)}")
+    return value

@@ -22,6 +22,7 @@ from torch import Tensor
 from gmcourse import checkpoint
 from gmcourse.model import Trainable, check_count, evaluating
 from gmcourse.randomness import seeded
+from gmcourse.training.game import averaged
 
 
 class KeepBest:
@@ -39,8 +40,7 @@ class KeepBest:
         seed: of what the criterion draws.
 
     Upon a FloatingPointError the best weights are put back, and it is raised again, with the steps that were done, and step
-    and value of what was kept. Weights are those of the moment: of moving averages (`fit(ema=…)`) the last ones only, which
-    `fit` leaves in the model at its end, are looked at.
+    and value of what was kept. Where `fit` keeps moving averages (`ema=…`), they are what is looked at and put aside.
 
     >>> from gmcourse.fit import fit
     >>> from gmcourse.flows import real_nvp
@@ -101,15 +101,16 @@ class KeepBest:
 
     def look(self, step: int) -> float:
         """Take the criterion of the model as it is after so many steps; put the weights aside if they are the best."""
-        with seeded(self.seed, self._place()), evaluating(self.model), torch.no_grad():
-            try:
-                value = float(self.criterion(self.model))
-            except FloatingPointError:
-                value = math.nan
-        if not self.history or self.history[-1] != (step, value):
-            self.history.append((step, value))
-        if math.isfinite(value) and value < self.value:
-            self.step, self.value, self._weights = step, value, self._copy()
+        with averaged(self.model):
+            with seeded(self.seed, self._place()), evaluating(self.model), torch.no_grad():
+                try:
+                    value = float(self.criterion(self.model))
+                except FloatingPointError:
+                    value = math.nan
+            if not self.history or self.history[-1] != (step, value):
+                self.history.append((step, value))
+            if math.isfinite(value) and value < self.value:
+                self.step, self.value, self._weights = step, value, self._copy()
         if self.path is not None:
             self._write()
         return value

@@ -1,7 +1,9 @@
 """The training game: players round one table, each with an optimiser, a learning rate and perhaps a moving average."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -84,9 +86,44 @@ class Move:
         if self.average is not None:
             self.average.update_parameters(nn.ParameterList(self.parameters))
 
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the player's parameters are their moving averages, where one is kept."""
+        live = [] if self.average is None else [p.detach().clone() for p in self.parameters]
+        self.keep_average()
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(self.parameters, live, strict=False):  # none where there is no average
+                    p.copy_(value)
+
     @torch.no_grad()
     def keep_average(self) -> None:
         """Let the player's parameters be their moving averages, where one was kept."""
         if self.average is not None:
             for p, mean in zip(self.parameters, self.average.module, strict=True):
                 p.copy_(mean)
+
+
+_playing: WeakKeyDictionary[nn.Module, Sequence[Move]] = WeakKeyDictionary()  # who moves in the trainings that are under way
+
+
+@contextmanager
+def playing(model: Trainable, moves: Sequence[Move]) -> Iterator[None]:
+    """Within, the model's moves are known to `averaged`."""
+    _playing[model] = moves
+    try:
+        yield
+    finally:
+        del _playing[model]
+
+
+@contextmanager
+def averaged(model: Trainable) -> Iterator[None]:
+    """Within, a model that is being trained holds the moving averages of its weights, where `fit` keeps them: what it would
+    be left with if the run ended now."""
+    with ExitStack() as stack:
+        for move in _playing.get(model, ()):
+            stack.enter_context(move.averaged())
+        yield

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gmcourse.compositions.negatives import NoiseChains, noise_energy
-from gmcourse.compositions.stability import curvature, step_bounds, stretches, warn_above
+from gmcourse.compositions.stability import curvature, lipschitz, step_bounds, stretches, warn_above
 from gmcourse.ebm.energy import mlp_energy
 from gmcourse.model import StandardNormal
 from gmcourse.vae import VAE, Bernoulli, Gaussian, GaussianEncoder
@@ -126,6 +126,30 @@ def test_a_tilt_without_curvature_leaves_that_of_the_noise():
     assert torch.allclose(curvature(StandardNormal(2), lambda x: x.sum(1), torch.randn(3, 2)), torch.ones(3))
 
 
+def test_the_slope_of_the_gradient_is_the_absolutely_largest_eigenvalue_of_the_hessian():
+    """By torch.autograd.functional.hessian, at points with saddles among them, and of images as of vectors."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 16), nn.Tanh(), nn.Linear(16, 1), nn.Flatten(0)).double()
+    x = torch.randn(10, 3, dtype=torch.float64)
+    hessians = torch.stack([torch.autograd.functional.hessian(lambda e: net(e[None])[0], row) for row in x])
+    spectra = torch.linalg.eigvalsh(hessians)
+    assert (spectra[:, 0].abs() > spectra[:, -1]).any() and (spectra[:, 0].abs() < spectra[:, -1]).any()
+    exact = spectra.abs().amax(1)
+    assert torch.allclose(lipschitz(net, x, rounds=2000, generator=seeded()), exact, rtol=1e-3)
+    image = lambda y: net(y.flatten(1))  # noqa: E731
+    assert torch.allclose(lipschitz(image, x[:, None, :, None], rounds=2000, generator=seeded()), exact, rtol=1e-3)
+    assert all(p.requires_grad for p in net.parameters())
+
+
+def test_a_saddle_that_bends_both_ways_alike_is_not_taken_for_flat():
+    """λ and −λ: Rayleigh's quotient of ∇²E itself would give anything in between."""
+    x = torch.randn(20, 2)
+    assert torch.allclose(lipschitz(lambda y: 3 * y.prod(1), x, generator=seeded()), torch.full((20,), 3.0), rtol=1e-4)
+    assert torch.equal(lipschitz(lambda y: y.sum(1), x), torch.zeros(20))
+    line = lipschitz(lambda y: y.square(), torch.zeros(4))  # points of event shape ()
+    assert torch.allclose(line, torch.full((4,), 2.0))
+
+
 def test_only_blocks_above_their_bound_are_named():
     base = linear_vae()
     with pytest.warns(UserWarning, match=r"step 0.1 in z \(bound 0.04\) is more than Langevin bears .* width 0.2"):
@@ -143,3 +167,5 @@ def test_bad_input_is_named():
         stretches(linear_vae(), quantile=2.0)
     with pytest.raises(ValueError, match="rounds must be a positive whole number; got 0"):
         stretches(linear_vae(), rounds=0)
+    with pytest.raises(ValueError, match=r"energy must return shape \(n,\); got \(3, 2\)"):
+        lipschitz(lambda x: x, torch.zeros(3, 2))

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gmcourse.ebm.derivatives import axes, score_and_slope, signs, slope_along, trainable_score
+from gmcourse.ebm.derivatives import axes, score_and_divergence, score_and_slope, signs, slope_along, trainable_score
 from gmcourse.ebm.energy import mlp_energy
+from gmcourse.nets.confined import Confined
 
 D = 3
 
@@ -247,3 +248,29 @@ def test_kinks_that_x_does_not_meet_are_no_hindrance():
     weight, x = torch.ones(2, requires_grad=True), torch.randn(4, 2)
     _, slopes = score_and_slope(lambda x: x.square() @ weight.relu(), x, axes(x))
     assert torch.allclose(slopes, torch.full((2, 4), -2.0))
+
+
+@pytest.mark.parametrize("build", ["plain", "confined", "any"])
+@pytest.mark.parametrize("d", [1, 3])
+def test_score_and_divergence_are_autograds_with_gradients_in_x_and_weights(build, d):
+    torch.manual_seed(0)
+    net = mlp_energy(d, (16, 16), features=3).double()
+    energy = {"plain": net, "confined": Confined(net, 0.7), "any": lambda x: net(x)}[build]
+
+    def value(x):
+        return net(x) + (0.7 * x.square().sum(1) if build == "confined" else 0)
+
+    x = torch.randn(5, d, dtype=torch.float64, requires_grad=True)
+    s, trace = score_and_divergence(energy, x)
+    hessians = [torch.autograd.functional.hessian(lambda y: value(y[None]).sum(), row) for row in x.detach()]
+    wanted = -torch.autograd.functional.jacobian(lambda y: value(y).sum(), x)
+    assert torch.allclose(s, wanted) and torch.allclose(trace, -torch.stack([h.trace() for h in hessians]))
+
+    def total(y):
+        (slope,) = torch.autograd.grad(value(y).sum(), y, create_graph=True)
+        own = [torch.autograd.grad(slope[:, i].sum(), y, create_graph=True)[0][:, i] for i in range(d)]
+        return -sum(own).square().sum() - slope.pow(3).sum()
+
+    mine = torch.autograd.grad(s.pow(3).sum() - trace.square().sum(), [x, net[-2].layers[0].weight])
+    theirs = torch.autograd.grad(total(x), [x, net[-2].layers[0].weight])
+    assert all(torch.allclose(a, b) for a, b in zip(mine, theirs, strict=True))

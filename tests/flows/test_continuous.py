@@ -279,3 +279,24 @@ def test_regularised_refuses_what_it_cannot_price():
         Regularised(Flow(StandardNormal(2), []))
     with pytest.raises(ValueError, match="kinetic and jacobian must not be negative; got -1 and 0.0"):
         Regularised(ffjord(), kinetic=-1)
+
+
+@pytest.mark.parametrize("trace", ["exact", "hutchinson"])
+def test_carry_leads_noise_to_the_data_of_the_inverse_and_evaluates_the_field_alone(trace):
+    """The same points of a fixed-step solver, and of an adaptive one within its tolerance; no trace, no random numbers."""
+    z, before = points(), torch.get_rng_state()
+    for options, tolerance in (({"steps": 8}, 1e-14), ({"solver": "dopri5", "tolerance": 1e-7}, 1e-5)):
+        layer = curved(trace=trace, **options)
+        with torch.no_grad():
+            assert torch.allclose(layer.carry(z), layer.inverse(z), rtol=0, atol=tolerance)
+    assert torch.equal(torch.get_rng_state(), before)
+    layer = curved(trace=trace, steps=8)
+    layer.field.linearise = None  # the trace can't be asked for
+    assert layer.carry(z).requires_grad and layer.evaluations == 32
+
+
+def test_a_failed_solve_is_a_divergence_for_a_training_and_a_runtime_error_as_ever():
+    for layer in (Continuous(Growth(), steps=8), Continuous(Growth(), solver="dopri5", max_steps=5)):
+        for kind in (FloatingPointError, RuntimeError):
+            with pytest.raises(kind, match="left the finite numbers|dopri5 .* failed at t = "):
+                layer(torch.full((2, 2), 1e30))

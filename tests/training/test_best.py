@@ -54,6 +54,26 @@ def test_untrained_weights_are_kept_if_training_makes_them_worse():
     assert best.step == 0 and best.model.place.item() == 0
 
 
+def test_where_moving_averages_are_kept_they_are_what_is_judged_and_left():
+    with KeepBest(Walk(), valley, every=1) as best:
+        walk(best, 30, ema=0.5)
+    places, mean = [], None  # place = −k after k steps
+    for k in range(1, 31):
+        mean = -float(k) if mean is None else (mean - k) / 2
+        places.append(mean)
+    assert [seen for _, seen in best.history[1:]] == pytest.approx([(place + 7) ** 2 for place in places])
+    assert best.model.place.item() == pytest.approx(min(places, key=lambda place: (place + 7) ** 2))
+
+
+def test_looking_at_averages_does_not_touch_the_training():
+    looked = Walk()
+    with KeepBest(looked, lambda m: -m.place, every=2) as best:
+        seen = []
+        fit(looked, DATA, steps=9, callback=lambda k, m: best(k, m) or seen.append(m.place.item()), ema=0.9, lr=1.0,
+            optimizer=torch.optim.SGD, batch_size=8, progress=False)  # fmt: skip
+    assert seen == [-float(k) for k in range(1, 10)]
+
+
 def test_patience_ends_the_run():
     with KeepBest(Walk(), valley, every=1, patience=3) as best:
         history = walk(best)

@@ -6,6 +6,7 @@ from gmcourse.viz.explorers.divergences import divergence_fit
 from gmcourse.viz.explorers.ebm_concepts import compose_concepts
 from gmcourse.viz.explorers.ebm_denoising import dsm_sigma
 from gmcourse.viz.explorers.ebm_landscape import ebm_landscape
+from gmcourse.viz.explorers.energy_or_flow import energy_or_flow
 from gmcourse.viz.explorers.families import five_families
 from gmcourse.viz.explorers.film import diffusion_film
 from gmcourse.viz.explorers.flow_layers import flow_layers
@@ -16,9 +17,11 @@ from gmcourse.viz.explorers.landscape import mixture_landscape
 from gmcourse.viz.explorers.langevin import langevin_particles
 from gmcourse.viz.explorers.latent_beta import latent_beta
 from gmcourse.viz.explorers.latent_prior import latent_prior
+from gmcourse.viz.explorers.noise_interpolation import noise_interpolation
 from gmcourse.viz.explorers.phase_space import cld_phase_space
 from gmcourse.viz.explorers.race import sampler_race
 from gmcourse.viz.explorers.schedules import schedule_designer
+from gmcourse.viz.explorers.short_run_steps import short_run_steps
 from gmcourse.viz.explorers.style_mixing import style_mixing
 from gmcourse.viz.explorers.tilted_walk import tilted_walk
 from gmcourse.viz.explorers.tilting_line import tilting_line
@@ -36,5 +39,8 @@ CHAPTER6 = (gan_training, dirac_gan, style_mixing)
 CHAPTER7 = (trilemma,)
 CHAPTER8 = (latent_prior, latent_beta)
 CHAPTER9 = (tilting_line, tilting_plane, tilted_walk)
-BY_CHAPTER = (GENERAL, CHAPTER1, CHAPTER2, CHAPTER3, CHAPTER4, CHAPTER5, CHAPTER6, CHAPTER7, CHAPTER8, CHAPTER9)
+CHAPTER10 = (short_run_steps, energy_or_flow, noise_interpolation)
+FIRST = (GENERAL, CHAPTER1, CHAPTER2, CHAPTER3, CHAPTER4, CHAPTER5)
+SECOND = (CHAPTER6, CHAPTER7, CHAPTER8, CHAPTER9, CHAPTER10)
+BY_CHAPTER = (*FIRST, *SECOND)
 EXPLORERS = {f.__name__: f for chapter in BY_CHAPTER for f in chapter}
