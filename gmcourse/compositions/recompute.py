@@ -44,5 +44,8 @@ class _Recomputed(torch.autograd.Function):
             at = x.view_as(x) if further and x.requires_grad else x.detach().requires_grad_()
             y, asked = ctx.step(at), ctx.needs_input_grad[1:]
             wanted = [t for t, needed in zip([at, *weights], asked, strict=True) if needed]
-            found = iter(torch.autograd.grad(y, wanted, grad, create_graph=further, allow_unused=True))
-        return None, *(next(found) if needed else None for needed in asked)
+            found = torch.autograd.grad(y, wanted, grad, create_graph=further, allow_unused=True)
+        if any(asked[1:]) and all(g is None for g in found[int(asked[0]) :]):
+            raise RuntimeError("step no longer uses the weights it was given; store the steps where weights are swapped")
+        given = iter(found)
+        return None, *(next(given) if needed else None for needed in asked)

@@ -65,7 +65,7 @@ def exact_likelihood(model, x: Tensor) -> Tensor:
 
 
 def stopped(energy: Energy) -> Energy:
-    """E_sg(θ): the same function of x, through which no gradient reaches the weights."""
+    """E_sg(θ): the same function of x, through which no gradient reaches the weights; what is no module stays as it is."""
     if not isinstance(energy, nn.Module):
         return energy
     weights = {name: p.detach() for name, p in energy.named_parameters()}

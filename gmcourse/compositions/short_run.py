@@ -143,12 +143,13 @@ class ShortRun(GenerativeModel):
         return other
 
     def _slope(self, x: Tensor) -> float:
-        """η/2 times the Lipschitz constant of ∇E at some of x; it leaves no trace in the random state."""
+        """η/2 times the Lipschitz constant of ∇E at some of x and of noise; it leaves no trace in the random state."""
         own = torch.Generator(x.device).manual_seed(0)
-        return self.dynamics.step / 2 * float(lipschitz(self.energy, x[:PROBES], generator=own).max())
+        probes = torch.cat([x[:PROBES], torch.randn(PROBES, *x.shape[1:], generator=own, dtype=x.dtype, device=x.device)])
+        return self.dynamics.step / 2 * float(lipschitz(self.energy, probes, generator=own).max())
 
     def _told(self, slope: float) -> str:
-        what = f"step {self.dynamics.step:g} times half the Lipschitz constant of ∇E, as found at x,"
+        what = f"step {self.dynamics.step:g} times half the Lipschitz constant of ∇E, as found at x and noise,"
         return f"{what} should be below 1, and is {slope:.3g}"
 
     def _parts(self, eps: Tensor) -> Sequence[Tensor]:

@@ -75,14 +75,15 @@ def score_and_divergence(energy: Energy, x: Tensor) -> tuple[Tensor, Tensor]:
     """
     if type(energy) is Confined:
         s, trace = score_and_divergence(energy.net, x)
-        return s - 2 * energy.weight * x, trace - 2 * energy.weight * x[0].numel()
+        return s - 2 * energy.weight * x, trace - 2 * energy.weight * x.shape[1:].numel()
     if found := _plain(energy, x):
         s, along = _passes(found, x, axes(x))
         return s, along.sum(0)
     graph = torch.is_grad_enabled()
     with torch.enable_grad():
         at = x if graph and x.requires_grad else x.detach().requires_grad_()
-        s = score(energy, at, create_graph=True)
+        # 0·: the score of a plane, which is constant, has a graph, too
+        s = score(lambda y: values(energy, y) + 0 * y.square().flatten(1).sum(1), at, create_graph=True)
         columns = enumerate(s.flatten(1).sum(0))
         own = [
             torch.autograd.grad(c, at, create_graph=graph, retain_graph=True)[0].flatten(1)[:, i] for i, c in columns

@@ -1,4 +1,4 @@
-r"""A net that is sure to grow: E(x) = f(x) + w‖x‖², so that e^{−E} has an integral and no way down leads to infinity.
+r"""A net that is sure to grow: E(x) = f(x) + w‖x‖², so that e^{−E} has an integral and no gradient flow leads to infinity.
 
 A net with bounded slopes grows at most linearly: the square wins in the end, whatever f has learned.
 """

@@ -50,6 +50,7 @@ class Target:
 
 def _differentiate(energy: Function, x: Tensor, *, energy_too: bool) -> tuple[Tensor | None, Tensor]:
     if type(energy) is Confined:  # the square is known, and what is left may be plain
+        x = x.detach()
         value, slope = _differentiate(energy.net, x, energy_too=energy_too)
         value = value + energy.weight * x.square().flatten(1).sum(1) if energy_too else value
         return value, slope.sub(x, alpha=2 * energy.weight)

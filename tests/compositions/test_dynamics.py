@@ -13,6 +13,7 @@ from gmcourse.compositions.short_run import ShortRun
 from gmcourse.compositions.stability import stretches
 from gmcourse.ebm.energy import mlp_energy
 from gmcourse.flows.solve import SolverError
+from gmcourse.model import StandardNormal
 from gmcourse.nets.confined import Confined
 
 A = torch.tensor([0.5, 2.0], dtype=torch.float64)  # curvatures
@@ -291,3 +292,35 @@ def test_bad_settings_are_named():
     ):
         with pytest.raises(ValueError, match=told):
             build()
+
+
+def test_a_plane_shifts_the_noise_and_keeps_its_density():
+    """E = wᵀx, whose second derivatives are 0, or, confined, constant."""
+    w = torch.tensor([0.5, -1.0], dtype=torch.float64)
+    x = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    normal = StandardNormal(2).double()
+    for dynamics in (GradientFlow(0.4, steps=4), Langevin(4, 0.2, noise=0)):
+        model = ShortRun(lambda x: x @ w, dynamics, event_shape=(2,)).double()
+        assert torch.allclose(model.log_prob(x), normal.log_prob(x + 0.4 * w))
+    plane = nn.Sequential(nn.Flatten(1), nn.Linear(2, 1), nn.Flatten(0)).double()
+    flow = ShortRun(Confined(plane, 0.5), GradientFlow(0.4, steps=40), event_shape=(2,)).double()
+    slope = plane[1].weight[0]
+    began = math.exp(0.4) * (x + slope) - slope  # x′ = −x − slope
+    assert torch.allclose(flow.log_prob(x), normal.log_prob(began) + 0.8, atol=1e-7)
+
+
+class Pushed(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, z):
+        return self.model.push(z)
+
+
+def test_steps_whose_weights_were_swapped_are_refused_on_the_way_back():
+    pushed = Pushed(ShortRun(mlp_energy(2, (8,)), Langevin(3, 0.1, noise=0), event_shape=(2,)))
+    other = {name: p.detach().clone().requires_grad_() for name, p in pushed.named_parameters()}
+    end = torch.func.functional_call(pushed, other, (torch.zeros(4, 2),))
+    with pytest.raises(RuntimeError, match="no longer uses the weights"):
+        end.sum().backward()

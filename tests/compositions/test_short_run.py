@@ -162,7 +162,7 @@ def test_steps_that_may_fold_space_are_told_with_the_lipschitz_estimate_and_safe
         warnings.simplefilter("error")
         ShortRun(bowl(19.0), FREE, event_shape=(2,)).eval().log_prob(x)
         ShortRun(bowl(30.0), FLOW, event_shape=(2,)).eval().log_prob(x)
-    told = "step 0.1 times half the Lipschitz constant of ∇E, as found at x, should be below 1, and is 1.5"
+    told = "step 0.1 times half the Lipschitz constant of ∇E, as found at x and noise, should be below 1, and is 1.5"
     with pytest.warns(UserWarning, match=told), pytest.raises(SolverError, match=f"led back .*no fixed point.*{told}"):
         ShortRun(bowl(30.0), FREE, event_shape=(2,)).eval().log_prob(x)
     with warnings.catch_warnings(), pytest.raises(FloatingPointError, match=told):

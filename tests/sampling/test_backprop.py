@@ -5,6 +5,7 @@ import torch
 from problems.gaussian_energy import GaussianEnergy, double_well
 from torch import nn
 
+from gmcourse.nets.confined import Confined
 from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.nets.mlp import MLP
 from gmcourse.sampling.backprop import layers
@@ -97,3 +98,12 @@ def test_hooks_on_the_gradient_are_heard():
     net[1].register_full_backward_hook(lambda module, grads, _: tuple(torch.zeros_like(g) for g in grads))
     assert layers(net) is None
     assert Target(net, None).score(torch.randn(5, 2)).abs().max() == 0
+
+
+def test_a_confined_net_is_differentiated_as_one_and_leaves_no_graph():
+    net = nn.Sequential(MLP(2, 1, (8,)), nn.Flatten(0)).double()
+    x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    value, slope = Target(Confined(net, 0.7), None).energy_and_score(x)
+    plain_value, plain_slope = Target(lambda x: net(x) + 0.7 * x.square().sum(1), None).energy_and_score(x)
+    assert torch.allclose(value, plain_value) and torch.allclose(slope, plain_slope)
+    assert not value.requires_grad and not slope.requires_grad
