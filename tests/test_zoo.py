@@ -24,15 +24,16 @@ DENOISERS = [name for name, measure in MEASURED.items() if getattr(measure, "fun
 GENERATED = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.generated]
 REFINED = [name for name, measure in MEASURED.items() if getattr(measure, "func", None) is judged.refined]
 CURVES = [name for name, measure in MEASURED.items() if measure is measures.transport]
+READINGS = [name for name, measure in MEASURED.items() if measure is measures.readings]
 PLANE_GANS = [name for name, measure in MEASURED.items() if measure is measures.modes]
 
 
 def test_every_model_is_measured_again():
-    kinds = IMAGES, TOYS, CLASSIFIERS, IMAGE_FLOWS, IMAGE_EBMS, DENOISERS, GENERATED, REFINED, PLANE_GANS, CURVES
+    kinds = IMAGES, TOYS, CLASSIFIERS, IMAGE_FLOWS, IMAGE_EBMS, DENOISERS, GENERATED, REFINED, PLANE_GANS, CURVES, READINGS
     assert sorted(name for kind in kinds for name in kind) == sorted(zoo.NAMES)
 
 
-DRAWN = IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS + GENERATED + REFINED + PLANE_GANS + CURVES
+DRAWN = IMAGES + TOYS + IMAGE_FLOWS + IMAGE_EBMS + DENOISERS + GENERATED + REFINED + PLANE_GANS + CURVES + READINGS
 
 
 @pytest.mark.parametrize("name", DRAWN)

@@ -5,13 +5,26 @@
 'VAE with sharpened input layers on 25 Gaussians'
 """
 
-from gmcourse.recipes import diffusion, ebm, features, flows, flows2d, gan, gan2d, latent_flow, score2d, tilted, vae
+from gmcourse.recipes import (
+    diffusion,
+    ebm,
+    features,
+    flows,
+    flows2d,
+    gan,
+    gan2d,
+    latent_flow,
+    score2d,
+    short_run,
+    tilted,
+    vae,
+)
 from gmcourse.recipes.recipe import Recipe
 from gmcourse.recipes.vae import BETAS
 
 __all__ = ["BETAS", "RECIPES", "Recipe", "get"]
 
-CHAPTERS = (features, vae, flows2d, flows, ebm, score2d, diffusion, gan2d, gan, latent_flow, tilted)
+CHAPTERS = (features, vae, flows2d, flows, ebm, score2d, diffusion, gan2d, gan, latent_flow, tilted, short_run)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for chapter in CHAPTERS for recipe in chapter.RECIPES}
 
 

@@ -98,6 +98,13 @@ def refined(data: str, model: Tilted, x: Tensor) -> Numbers:
     return generated(data, model, x) | {"fid_of_base": frechet_distance(x[:1000], base.cpu(), net=feature_net(data))}
 
 
+@torch.no_grad()
+def distance(data: str, model: GenerativeModel, held_out: Tensor) -> float:
+    """Fréchet's, of as many samples to images that training has not seen, in other features than the judge's."""
+    x = torch.cat([model.sample(len(part)) for part in held_out.split(250)])
+    return frechet_distance(held_out, x, net=perceptual_net(data))
+
+
 def _training_images(data: str, n: int) -> Tensor:
     train = load_images(data)[0]
     return train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:n]]

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch.distributions import Distribution
 
 from gmcourse.fit import fit
 from gmcourse.model import Trainable
+from gmcourse.randomness import draw
 from gmcourse.training.best import KeepBest
+from gmcourse.training.feed import key
 from gmcourse.training.history import History
 
 
@@ -19,7 +23,7 @@ def beside(checkpoint: Path) -> Path:
 
 @dataclass(frozen=True)
 class Keep:
-    """Train on all rows but the last, and keep the weights that do best on those.
+    """Train on all rows but the last, or on a distribution, and keep the weights that do best on what is held out.
 
     Args:
         criterion: (model, the rows held out) -> a number, the lower the better.
@@ -32,13 +36,17 @@ class Keep:
     every: int = 50
 
     def fit(
-        self, model: Trainable, data: Tensor, *, callback: Callable | None = None, checkpoint: Path | None = None, **settings
+        self,
+        model: Trainable,
+        data: Tensor | Distribution,
+        *,
+        callback: Callable | None = None,
+        checkpoint: Path | None = None,
+        **settings,
     ) -> History:
         """`fit` with its settings; the best so far lies beside the checkpoint, and a run that resumes goes on with it."""
-        if not isinstance(data, Tensor) or len(data) <= self.rows:
-            came = f"{len(data)} rows" if isinstance(data, Tensor) else type(data).__name__
-            raise ValueError(f"data must be a tensor of more than the {self.rows} rows that are held out; got {came}")
-        held_out, path = data[-self.rows :], None if checkpoint is None else beside(checkpoint)
+        data, held_out = self._split(data)
+        path = None if checkpoint is None else beside(checkpoint)
         goes_on = checkpoint is not None and Path(checkpoint).exists() and settings.get("resume", True)
 
         def criterion(trained: Trainable) -> float:
@@ -50,4 +58,13 @@ class Keep:
             return bool(callback and callback(step, trained)) | best(step, trained)
 
         with best:
-            return fit(model, data[: -self.rows], callback=look, checkpoint=checkpoint, **settings)
+            return fit(model, data, callback=look, checkpoint=checkpoint, **settings)
+
+    def _split(self, data: Tensor | Distribution) -> tuple[Tensor | Distribution, Tensor]:
+        """What is trained on, and the rows held out: the last of a tensor, or draws of a distribution by themselves."""
+        if isinstance(data, Distribution):
+            return data, draw(data, self.rows, generator=torch.Generator().manual_seed(key(0, "held out")))
+        if not isinstance(data, Tensor) or len(data) <= self.rows:
+            came = f"{len(data)} rows" if isinstance(data, Tensor) else type(data).__name__
+            raise ValueError(f"data must be a tensor of more than the {self.rows} rows that are held out; got {came}")
+        return data[: -self.rows], data[-self.rows :]

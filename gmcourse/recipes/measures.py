@@ -8,11 +8,14 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from gmcourse.classifier import Classifier
+from gmcourse.compositions.dynamics import GradientFlow
 from gmcourse.compositions.generator_update import GeneratorUpdate
+from gmcourse.compositions.short_run import ShortRun
 from gmcourse.compositions.tilted import Tilted
 from gmcourse.ebm import EBM
 from gmcourse.flows import dequantise
 from gmcourse.flows.flow import Flow
+from gmcourse.metrics.grid import Grid
 from gmcourse.metrics.likelihood import likelihood_gap
 from gmcourse.metrics.modes import mode_report
 from gmcourse.metrics.ood import auroc
@@ -23,6 +26,7 @@ from gmcourse.training.feed import key
 from gmcourse.vae import VAE, HierarchicalVAE, LatentGrid, elbo, iwae_bound
 
 Numbers = dict[str, float]
+TEMPERATURES = tuple(10 ** (k / 4) for k in range(-4, 9))  # 0.1 … 100
 
 
 def by_quadrature(model: GenerativeModel) -> Callable[[Tensor], Tensor] | None:
@@ -41,6 +45,19 @@ def gap_to_truth(model: GenerativeModel, data: Distribution) -> Numbers:
     """KL(data ‖ model) in nats on 2000 fresh points; a VAE's density is integrated where its latent space allows."""
     gap = likelihood_gap(by_quadrature(model) or model, data, n=2000)
     return {"gap": gap.value, "gap_stderr": gap.stderr}
+
+
+def readings(model: ShortRun, data: Distribution) -> Numbers:
+    """One energy read in two ways, on 2000 fresh points: the gap of its flow, and what that is with an adaptive solver; the
+    gap of e^{−E/T} at T = 1, and at the best of 13 temperatures. All in nats."""
+    ebm = model.as_ebm(Grid([(-4.0, 4.0)] * 2, points=200))
+    finer = model.under(GradientFlow(model.dynamics.time, solver="dopri5", tolerance=1e-6))
+    gaps = {t: likelihood_gap(partial(ebm.log_prob, temperature=t), data, n=2000).value for t in TEMPERATURES}
+    return gap_to_truth(model, data) | {
+        "gap_dopri5": likelihood_gap(finer, data, n=2000).value,
+        "ebm_gap": gaps[1.0],
+        "ebm_gap_best": min(gaps.values()),
+    }
 
 
 def modes(model: GenerativeModel, data: Distribution) -> Numbers:

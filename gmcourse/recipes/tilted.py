@@ -20,10 +20,9 @@ from gmcourse.ebm import EBM, MaximumLikelihood, conv_energy, mlp_energy
 from gmcourse.fit import cosine
 from gmcourse.gan.gan import GAN
 from gmcourse.gan.regularisers import GradientPenalty
-from gmcourse.metrics.samples import frechet_distance
 from gmcourse.model import GenerativeModel, StandardNormal
 from gmcourse.recipes import ebm, flows2d, gan2d, vae
-from gmcourse.recipes.judged import perceptual_net, refined
+from gmcourse.recipes.judged import distance, refined
 from gmcourse.recipes.keep import Keep
 from gmcourse.recipes.measures import gap_to_truth, modes
 from gmcourse.recipes.recipe import Recipe
@@ -117,13 +116,6 @@ def images(base: str) -> Tilted:
     paint = float(model.likelihood_of_x.log_sigma.detach().exp())
     energy, chains = conv_energy(model.event_shape, (16, 32, 64)), NoiseChains(10, 0.1, sample_steps=40)
     return Tilted(model, energy, chains, l2=0.1, data_noise=paint, show_mean=True)
-
-
-@torch.no_grad()
-def distance(data: str, model: Tilted, held_out: Tensor) -> float:
-    """Fréchet's, of as many samples to images that training has not seen, in other features than the judge's."""
-    x = torch.cat([model.sample(len(part)) for part in held_out.split(250)])
-    return frechet_distance(held_out, x, net=perceptual_net(data))
 
 
 def _images(base: str, data: str, what: str) -> Recipe:
