@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from gmcourse.compositions.dynamics import GradientFlow, Langevin
+from gmcourse.compositions.inversion import interpolate
 from gmcourse.compositions.short_run import ShortRun
 from gmcourse.data.mixtures import GaussianMixture
 from gmcourse.ebm import conv_energy
@@ -180,7 +181,7 @@ def image_model(dynamics=None):
 
 def test_noise_between_two_draws_is_as_long_as_they_are():
     first, second = torch.randn(2, 4, 20_000).unbind()
-    z = rows.between(first, second, rows.RHO)
+    z = interpolate(first, second, rows.RHO).transpose(0, 1)
     assert torch.allclose(z.square().mean(2), torch.ones(4, rows.PLACES), atol=4.5 * math.sqrt(2 / 20_000))
     assert torch.allclose(z[:, 0], first) and torch.allclose(z[:, -1], second, atol=1e-4)
     assert rows.RHO[0] == 1 and rows.RHO[-1] == 0 and (rows.RHO.diff() < 0).all()

@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from gmcourse.compositions.dynamics import Dynamics, GradientFlow, Langevin
+from gmcourse.compositions.inversion import interpolate
 from gmcourse.compositions.short_run import ShortRun
 from gmcourse.model import check_count
 from gmcourse.viz import style
@@ -37,12 +38,6 @@ class Rows(NamedTuple):
     steps: list[int]
 
 
-def between(first: Tensor, second: Tensor, rho: Tensor) -> Tensor:
-    """z_ρ of z₁, z₂ (n, d) for ρ (k,), (n, k, d)."""
-    rho = rho.to(first)[:, None]
-    return rho * first[:, None] + (1 - rho.square()).sqrt() * second[:, None]
-
-
 def prolonged(dynamics: Dynamics, factor: int) -> Dynamics:
     """The same way, gone on to so many times its length."""
     if isinstance(dynamics, Langevin):
@@ -57,7 +52,7 @@ def rows(model: ShortRun, draws: int, factor: int, seed: int) -> Rows:
     generator, d = torch.Generator().manual_seed(seed), model.event_shape.numel()
     z = torch.randn(2, draws, d, generator=generator)
     first, second = (part.flatten(0, 1) for part in torch.broadcast_tensors(z[0][:, None], z[1][None]))
-    eps = between(first, second, RHO).flatten(0, 1)
+    eps = interpolate(first, second, RHO).transpose(0, 1).flatten(0, 1)
     u = torch.randn(1, sum(walker.noise_blocks.values()) - d, generator=generator)
     stops = sorted({steps, *(round(k * steps / STOPS) for k in range(factor * STOPS + 1))})
     path = walker.path(torch.cat((eps, u.expand(len(eps), -1)), 1).to(walker.noise(1)))[stops].float().cpu()
