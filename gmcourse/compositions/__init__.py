@@ -3,6 +3,9 @@
 from gmcourse.compositions.adversarial_ae import WAEGAN, AdversarialAutoencoder
 from gmcourse.compositions.annealed_tilt import AnnealedTilt
 from gmcourse.compositions.autoencoder import Autoencoder, SquaredError
+from gmcourse.compositions.ddgan import DenoisingDiffusionGAN
+from gmcourse.compositions.ddgan_diagnostics import latent_shares, losses_by_step
+from gmcourse.compositions.diffused_critic import DiffusedCritic
 from gmcourse.compositions.discriminator_tilt import discriminator_tilt, noise_contrastive_tilt
 from gmcourse.compositions.dynamics import GradientFlow, Langevin
 from gmcourse.compositions.flow_posterior import FlowPosterior, flow_posterior_vae
@@ -34,6 +37,8 @@ __all__ = [
     "AdversarialAutoencoder",
     "AnnealedTilt",
     "Autoencoder",
+    "DenoisingDiffusionGAN",
+    "DiffusedCritic",
     "FlowPosterior",
     "GenerativeLatentFlow",
     "GeneratorUpdate",
@@ -60,9 +65,11 @@ __all__ = [
     "flow_posterior_vae",
     "flow_prior_vae",
     "interpolate",
+    "latent_shares",
     "lipschitz",
     "log_z_annealed",
     "log_z_quadrature",
+    "losses_by_step",
     "mmd2_unbiased",
     "noise_contrastive_tilt",
     "reconstruct",

@@ -12,6 +12,7 @@ Times count from 0: t in 0 … T−1 here is t + 1 in the thesis, and −1 stand
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -59,6 +60,19 @@ def vp_betas(steps: int, beta_min: float = 0.1, beta_max: float = 20.0) -> Tenso
     t = torch.arange(1, check_count(steps, "steps") + 1, dtype=torch.float64)
     integral = check_positive(beta_min, "beta_min") / steps + 0.5 * (beta_max - beta_min) * (2 * t - 1) / steps**2
     return check_betas(-torch.expm1(-integral))
+
+
+def betas_of_levels(levels: Sequence[float]) -> Tensor:
+    """The chain whose x_t/√ᾱ_t is the data with noise of standard deviation levels[t], rising, (T,): ᾱ_t = 1/(1 + level²).
+
+    >>> betas_of_levels([1.0, 7.0])     # ᾱ = 1/2, 1/50
+    tensor([0.5000, 0.9600], dtype=torch.float64)
+    """
+    levels = torch.as_tensor(levels, dtype=torch.float64)
+    if levels.ndim != 1 or len(levels) == 0 or not (levels.diff(prepend=levels.new_zeros(1)) > 0).all():
+        raise ValueError(f"levels must be positive and rise; got {levels.tolist()}")
+    squares = torch.cat([levels.new_zeros(1), levels.square()])
+    return check_betas(squares.diff() / (1 + squares[1:]))
 
 
 def check_betas(betas: Tensor) -> Tensor:
@@ -144,6 +158,7 @@ class DiscreteDiffusion:
         self.alpha_bars = torch.exp(torch.log1p(-self.betas).cumsum(0))
         before = torch.cat([torch.ones(1, dtype=torch.float64), self.alpha_bars[:-1]])
         self._marginal = torch.stack([self.alpha_bars.sqrt(), (1 - self.alpha_bars).sqrt()])
+        self._pair = torch.stack([before.sqrt(), (1 - before).sqrt(), self.alphas.sqrt(), self.betas.sqrt()])
         self._bridge = torch.stack(bridge(self.alpha_bars, before))
         self._placed: dict[tuple, Tensor] = {}
 
@@ -171,6 +186,17 @@ class DiscreteDiffusion:
         _check_same(eps, "eps", x0, "x0")
         alpha, sigma = self.marginal(x0, t)
         return alpha * x0 + sigma * eps
+
+    def q_pair(self, x0: Tensor, t: Tensor | int, eps: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+        """x_{t−1} and x_t = √α_t x_{t−1} + √β_t u, from q(x_{t−1} | x_0) q(x_t | x_{t−1}); thesis (6.4).
+
+        Both have the shape of x0 (n, *event_shape), as have the noise ε in x_{t−1} and `step`, u. x_{−1} is x0 itself.
+        """
+        _check_same(eps, "eps", x0, "x0")
+        _check_same(step, "step", x0, "x0")
+        alpha, sigma, keep, add = self._look_up("_pair", x0, t)
+        before = alpha * x0 + sigma * eps
+        return before, keep * before + add * step
 
     def posterior(self, x0: Tensor, xt: Tensor, t: Tensor | int) -> tuple[Tensor, Tensor]:
         """Mean (n, *event_shape) and variance β̃_t, beside x, of q(x_{t−1} | x_t, x_0); thesis (2.51)."""
