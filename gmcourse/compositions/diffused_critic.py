@@ -1,6 +1,6 @@
 r"""Diffusion as data augmentation: a critic of one step that sees all through noise (thesis 6.4.2, "one-shot w/ aug").
 
-    D(F(x)) on data,  D(F(G(z))) on fakes,      F(x) = √ᾱ_t x + √(1 − ᾱ_t) ε,  t, ε drawn at each look        Zhao et al. 2020
+    D(F(x)) on data,  D(F(G(z))) on fakes,      F(x) = √ᾱ_t x + √(1 − ᾱ_t) ε,  t, ε drawn at each look     Zhao et al. 2020
 
 F is differentiable, and the generator learns through it. It makes the two laws overlap, as the noise of a denoising
 diffusion GAN does; what it does not do is to split the task: the generator still maps noise to data in one go.

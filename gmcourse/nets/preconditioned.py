@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from gmcourse.model import check_positive
-from gmcourse.sampling.sampler import beside
 
 
 class Preconditioned(nn.Module):
@@ -31,5 +30,5 @@ class Preconditioned(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, *context: Tensor) -> Tensor:
         """The guess, and what F adds."""
-        skip, scale = (beside(factor, x) for factor in self.factors[:, t])
+        skip, scale = self.factors[:, t].reshape(2, -1, *[1] * (x.ndim - 1))
         return skip * x + scale * self.net(x, t, *context)
