@@ -13,7 +13,7 @@ from gmcourse.recipes.recipe import Recipe
 from gmcourse.recipes.short_run import PICTURES, TOYS, slowing
 
 SEEDS = ("", "_seed1", "_seed2")
-REACHED = {"swiss_roll": 0.32, "gaussian_grid9": 0.40}
+REACHED = {"swiss_roll": 0.25, "gaussian_grid9": 0.40}
 
 
 def cards(name):
@@ -32,7 +32,7 @@ def test_the_contrast_trains_a_flow_and_no_density(data):
 @pytest.mark.parametrize("data", TOYS)
 def test_maximum_likelihood_of_the_same_flow_is_nearer(data):
     likely, contrast = (cards(name) for name in (f"gradient_flow_ml_{data}", f"gradient_flow_{data}"))
-    assert len(likely) >= 2 and max(card["gap_dopri5"] for card in likely) <= 0.10
+    assert len(likely) == 3 and max(card["gap_dopri5"] for card in likely) <= 0.10
     assert max(card["gap_dopri5"] for card in likely) < min(card["gap_dopri5"] for card in contrast)
 
 

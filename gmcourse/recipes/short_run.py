@@ -25,7 +25,10 @@ from gmcourse.recipes.recipe import Recipe
 
 TIME = 0.2  # of the flow, thesis 5.5.3
 ADAM = partial(torch.optim.Adam, betas=(0.9, 0.99))
-TOYS = {"swiss_roll": (7000, 8), "gaussian_grid9": (2500, 10)}  # steps of the training, and of RK4
+TOYS = {  # of the contrast
+    "swiss_roll": {"steps": 10_000, "lr": 1e-3, "ema": 0.998},
+    "gaussian_grid9": {"steps": 2500, "lr": 2e-3, "ema": 0.995},
+}
 
 
 def slowing(done: float) -> float:
@@ -35,6 +38,7 @@ def slowing(done: float) -> float:
 
 L2 = {"swiss_roll": 0.002, "gaussian_grid9": 0.01}
 PLANE = {"batch_size": 256, "lr": 2e-3, "schedule": slowing, "ema": 0.995, "optimizer": ADAM}
+CONTRAST = PLANE | {"optimizer": partial(torch.optim.Adam, betas=(0.0, 0.99))}
 LIKELIHOOD = PLANE | {"steps": 800, "lr": 4e-3, "schedule": cosine(0.05), "ema": 0.98, "clip": 5.0}
 CHAIN = {"steps": 20, "step": 20.0}
 SOFT = {"l2": 0.1, "data_noise": 0.03}
@@ -81,13 +85,10 @@ def surprise(model: ShortRun, held_out: Tensor) -> Tensor:
 
 
 def _flow(data: str) -> Recipe:
-    steps, solver = TOYS[data]
-    keep, model = Keep(surprise, rows=1000, every=200), partial(flow, solver, SelfContrast(l2=L2[data]))
+    keep, model = Keep(surprise, rows=1000, every=200), partial(flow, 10, SelfContrast(l2=L2[data]))
     summary = f"gradient flow of {data.replace('_', ' ')} by the contrast of data and samples"
     family = "gradient flow" if data == "swiss_roll" else None
-    return Recipe(
-        f"gradient_flow_{data}", summary, model, data, readings, PLANE | {"steps": steps}, keep=keep, family=family
-    )
+    return Recipe(f"gradient_flow_{data}", summary, model, data, readings, CONTRAST | TOYS[data], keep=keep, family=family)
 
 
 def _likely(data: str) -> Recipe:
