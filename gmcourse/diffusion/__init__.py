@@ -5,6 +5,7 @@ from gmcourse.diffusion.cld import CLD
 from gmcourse.diffusion.cld_model import CLDModel
 from gmcourse.diffusion.cld_samplers import SSCS, CLDEuler, CLDFlow
 from gmcourse.diffusion.ddpm import DDPM
+from gmcourse.diffusion.denoising_posterior import DenoisingLaw, average_gap, true_denoising
 from gmcourse.diffusion.edit import inpaint, sdedit
 from gmcourse.diffusion.flow_samplers import DPMSolver2, DPMSolverPP, FlowEuler, FlowHeun
 from gmcourse.diffusion.guidance import classifier_free, classifier_guided
@@ -40,6 +41,7 @@ __all__ = [
     "CLDModel",
     "DPMSolver2",
     "DPMSolverPP",
+    "DenoisingLaw",
     "DiscreteDiffusion",
     "EulerMaruyama",
     "FlowEuler",
@@ -51,11 +53,13 @@ __all__ = [
     "ScoreModel",
     "SubVP",
     "UniformTimes",
+    "average_gap",
     "classifier_free",
     "classifier_guided",
     "convert",
     "cosine_betas",
     "cross_entropy_bound",
+    "falling_times",
     "flow_log_prob",
     "inpaint",
     "linear_betas",
@@ -64,7 +68,7 @@ __all__ = [
     "sdedit",
     "sigmoid_betas",
     "term",
-    "falling_times",
+    "true_denoising",
     "variational_bound",
     "vp_betas",
     "walk",

@@ -1,6 +1,7 @@
 """The course's explorers by name: functions that return an `Explorer`; some want trained models."""
 
 from gmcourse.viz.explorers.contrast import noise_contrastive
+from gmcourse.viz.explorers.denoising_posterior import denoising_posterior
 from gmcourse.viz.explorers.dirac import dirac_gan
 from gmcourse.viz.explorers.divergences import divergence_fit
 from gmcourse.viz.explorers.ebm_concepts import compose_concepts
@@ -40,7 +41,8 @@ CHAPTER7 = (trilemma,)
 CHAPTER8 = (latent_prior, latent_beta)
 CHAPTER9 = (tilting_line, tilting_plane, tilted_walk)
 CHAPTER10 = (short_run_steps, energy_or_flow, noise_interpolation)
+CHAPTER11 = (denoising_posterior,)
 FIRST = (GENERAL, CHAPTER1, CHAPTER2, CHAPTER3, CHAPTER4, CHAPTER5)
-SECOND = (CHAPTER6, CHAPTER7, CHAPTER8, CHAPTER9, CHAPTER10)
+SECOND = (CHAPTER6, CHAPTER7, CHAPTER8, CHAPTER9, CHAPTER10, CHAPTER11)
 BY_CHAPTER = (*FIRST, *SECOND)
 EXPLORERS = {f.__name__: f for chapter in BY_CHAPTER for f in chapter}
