@@ -6,6 +6,7 @@
 """
 
 from gmcourse.recipes import (
+    ddgan2d,
     diffusion,
     ebm,
     features,
@@ -24,7 +25,7 @@ from gmcourse.recipes.vae import BETAS
 
 __all__ = ["BETAS", "RECIPES", "Recipe", "get"]
 
-CHAPTERS = (features, vae, flows2d, flows, ebm, score2d, diffusion, gan2d, gan, latent_flow, tilted, short_run)
+CHAPTERS = (features, vae, flows2d, flows, ebm, score2d, diffusion, gan2d, gan, latent_flow, tilted, short_run, ddgan2d)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for chapter in CHAPTERS for recipe in chapter.RECIPES}
 
 
