@@ -37,6 +37,8 @@ class UNet(nn.Module):
         dropout: within the blocks.
         patch: 2 lays each 2 × 2 pixels into channels at the door and out again at the end: a quarter of the work on the
             first level, for as many channels (Hoogeboom et al. 2023). 1 leaves the image as it is.
+        pyramid: at each halving the image, halved as well and brought to as many channels, is added to what the blocks have
+            made of it, (h + image)/√2, and the sum goes on as both (NCSN++'s progressive input).
         fir: sizes change through the filter [1, 3, 3, 1] instead of by means of four pixels and by copies: what is too
             fine for the smaller size fades instead of coming back as something else (as NCSN++ has it).
 
@@ -58,10 +60,11 @@ class UNet(nn.Module):
         dropout: float = 0.0,
         patch: int = 1,
         fir: bool = False,
+        pyramid: bool = False,
     ):
         super().__init__()
         _check(image, width, multipliers, blocks, attention, patch)
-        self.image, self.context, self.patch = tuple(image), context, patch
+        self.image, self.context, self.patch, self.fir = tuple(image), context, patch, fir
         time = time or SinusoidalTime(128)
         vector = 4 * width
         self.time = nn.Sequential(time, nn.Linear(time.outputs, vector), nn.SiLU(), nn.Linear(vector, vector), nn.SiLU())
@@ -70,6 +73,8 @@ class UNet(nn.Module):
             return Block(before, after, vector, context, resize=resize, attend=attend, dropout=dropout, fir=fir)
 
         self.enter = nn.Conv2d(image[0] * patch**2, width, 3, padding=1)
+        self.pyramid = nn.ModuleList() if pyramid else None
+        beside = image[0] * patch**2
         self.down, self.up, channels, kept = nn.ModuleList(), nn.ModuleList(), width, [width]
         for level, multiplier in enumerate(multipliers):
             for _ in range(blocks):
@@ -78,6 +83,9 @@ class UNet(nn.Module):
             if level < len(multipliers) - 1:
                 self.down.append(block(channels, channels, "down"))
                 kept.append(channels)
+                if pyramid:
+                    self.pyramid.append(nn.Conv2d(beside, channels, 3, padding=1))
+                    beside = channels
         self.bottom = nn.ModuleList([block(channels, channels, attend=True), block(channels, channels)])
         for level, multiplier in reversed(list(enumerate(multipliers))):
             for _ in range(blocks + 1):
@@ -95,10 +103,13 @@ class UNet(nn.Module):
         if x.shape[1:] != self.image:
             raise ValueError(f"x must have shape ({', '.join(map(str, ('n', *self.image)))}); got {tuple(x.shape)}")
         vectors = [self.time(times_for(t, x)), *check_context(context, x, self.context)]
-        h = self.enter(F.pixel_unshuffle(x, self.patch))
-        kept = [h]
+        image = F.pixel_unshuffle(x, self.patch)
+        kept, pyramid = [h := self.enter(image)], iter(self.pyramid or ())
         for block in self.down:
-            kept.append(h := block(h, *vectors))
+            h = block(h, *vectors)
+            if block.resize and self.pyramid is not None:
+                image = h = (h + next(pyramid)(resized(image, "down", self.fir))) * 0.5**0.5
+            kept.append(h)
         for block in self.bottom:
             h = block(h, *vectors)
         for block in self.up:

@@ -213,3 +213,24 @@ X, T, C = torch.zeros(2, 1, 8, 8), torch.zeros(2), torch.zeros(2, 3)
 def test_bad_input_is_named(call, complaint):
     with pytest.raises(ValueError, match=complaint):
         call()
+
+
+def test_the_image_pyramid_is_added_at_each_halving():
+    """With its convolutions at zero the features are only scaled by 1/√2; otherwise what bypasses the blocks is the image,
+    halved by the same filter."""
+    torch.manual_seed(0)
+    net = UNet((2, 8, 8), width=4, multipliers=(1, 2, 2), attention=(), fir=True, pyramid=True)
+    assert [(c.in_channels, c.out_channels) for c in net.pyramid] == [(2, 4), (4, 8)]
+    seen = []
+    halving = [block for block in net.down if block.resize]
+    halving[0].register_forward_hook(lambda _, given, made: seen.append(made))
+    net.down[2].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    x = torch.randn(3, 2, 8, 8)
+    net(x, torch.rand(3))
+    smaller = torch.nn.functional.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
+    assert seen[1].allclose((seen[0] + net.pyramid[0](smaller)) / 2**0.5, atol=1e-6)
+
+
+def test_without_a_pyramid_there_are_no_weights_of_one():
+    plain, more = (UNet((2, 8, 8), width=4, multipliers=(1, 2), attention=(), pyramid=there) for there in (False, True))
+    assert set(more.state_dict()) - set(plain.state_dict()) == {"pyramid.0.weight", "pyramid.0.bias"}
