@@ -6,6 +6,7 @@
 """
 
 from gmcourse.recipes import (
+    ddgan,
     ddgan2d,
     diffusion,
     ebm,
@@ -25,7 +26,22 @@ from gmcourse.recipes.vae import BETAS
 
 __all__ = ["BETAS", "RECIPES", "Recipe", "get"]
 
-CHAPTERS = (features, vae, flows2d, flows, ebm, score2d, diffusion, gan2d, gan, latent_flow, tilted, short_run, ddgan2d)
+CHAPTERS = (
+    features,
+    vae,
+    flows2d,
+    flows,
+    ebm,
+    score2d,
+    diffusion,
+    gan2d,
+    gan,
+    latent_flow,
+    tilted,
+    short_run,
+    ddgan2d,
+    ddgan,
+)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for chapter in CHAPTERS for recipe in chapter.RECIPES}
 
 
