@@ -9,10 +9,12 @@ r"""The thesis' denoising diffusion GANs with its own settings: Tables 6.6 to 6.
 U-Nets have two residual blocks a level, attention at 16 × 16 (and at the bottom), filtered changes of size, skips over √2
 and NCSN++'s progressive input. All are trained by Adam with betas (0.5, 0.9); images with a cosine, R1, averaged generators.
 
-Departures: time enters a block where it is normalised, as z does, not by addition; convolutions begin at PyTorch's values
-but for the last of each block, at zero; NCSN++ asks for its own. The source leaves open, and chosen here are: the length of
-z and of τ(t) on points, 2 and 16; images in [−1, 1], for which the tanh is; R1 at every step, where the authors' code has it
-at each 15th or 10th, not rescaled, so that their γ is in effect so much smaller. On points it names no R1, cosine, average.
+Departures: time enters a block where it is normalised, as z does, not by addition; the norms before attention and before
+the last convolution are without z; convolutions begin at PyTorch's values but for the last of each block, at zero; NCSN++
+asks for its own. The source leaves open, and chosen here are: the length of z and of τ(t) on points, 2 and 16, and Adam's
+betas there, those of images; images in [−1, 1], for which the tanh is; how many rows the spread of a batch is of, all; R1 at
+every step, where the authors' code has it at each 15th or 10th, not rescaled, so that their γ is in effect so much smaller.
+On points the thesis names no R1, cosine, average.
 """
 
 from collections.abc import Sequence

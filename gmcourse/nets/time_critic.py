@@ -1,13 +1,15 @@
 r"""A discriminator of pairs of images and a time: is x_{t−1} a plausible denoised x_t? (thesis 6.3.2, Table 6.7)
 
-    (x_{t−1}, x_t) side by side as channels -> 1×1 convolution -> residual blocks, halving -> how much the batch varies ->
-    sum over all places -> linear -> logit
+    (x_{t−1}, x_t) side by side as channels -> 1×1 convolution -> residual blocks, halving -> how much the batch varies,
+    3×3 convolution -> sum over all places -> linear -> logit
 
-    block   (h + skip)/√2,   h = conv(lrelu(↓(conv(lrelu(x)) + τ(t))))
+    block   (h + skip)/√2,   h = conv(↓ lrelu(conv(lrelu(x)) + τ(t))),   skip = conv 1×1 (↓x)
 
-with leaky ReLUs of slope 0.2, τ linear in an embedding of t, and ↓ the filter [1, 3, 3, 1]. No layer normalises the batch.
-The one feature that tells of it (`MinibatchStd`) makes a logit depend a little on its neighbours, and R1, whose gradient is
-that of the sum of all logits, takes that along.
+with leaky ReLUs of slope 0.2, τ linear in an embedding of t, and ↓ the filter [1, 3, 3, 1]. The last convolution is not in
+the table: without it the batch's spread would only shift the logit (Karras et al. 2020 have it as well).
+
+No layer normalises the batch, so that the gradient of the sum of all logits has in row i the gradient of logit i, which R1
+needs. The one feature that tells of the batch (`MinibatchStd`) adds to it how x_i moves the other logits of its group.
 """
 
 from collections.abc import Sequence
@@ -33,6 +35,9 @@ class TimeCritic(nn.Module):
         down: whether each block halves the size; all but the last unless given.
         time: embedding of t (n,) -> (n, time.outputs); `SinusoidalTime(64)` unless given.
         minibatch_std: whether the features of the last block are shown how much the batch varies.
+        minibatch_group: it is shown of each so many rows in turn, whose number must divide the batch; of the whole batch
+            unless given.
+        fir: halve through [1, 3, 3, 1]; by means of four pixels otherwise.
 
     >>> TimeCritic((1, 28, 28))(torch.zeros(2, 1, 28, 28), torch.zeros(2, 1, 28, 28), torch.tensor(0)).shape
     torch.Size([2])
@@ -46,6 +51,8 @@ class TimeCritic(nn.Module):
         down: Sequence[bool] | None = None,
         time: nn.Module | None = None,
         minibatch_std: bool = True,
+        minibatch_group: int | None = None,
+        fir: bool = True,
     ):
         super().__init__()
         blocks = len(channels) - 1
@@ -61,9 +68,9 @@ class TimeCritic(nn.Module):
         self.time = nn.Sequential(time, *parts)
         self.enter = nn.Conv2d(2 * image[0], channels[0], 1)
         sizes = zip(pairwise(channels), down, strict=True)
-        self.blocks = nn.ModuleList([PairBlock(*pair, vector, down=halves) for pair, halves in sizes])
+        self.blocks = nn.ModuleList([PairBlock(*pair, vector, down=halves, fir=fir) for pair, halves in sizes])
         last = channels[-1]
-        spread = (MinibatchStd(), nn.Conv2d(last + 1, last, 3, padding=1)) if minibatch_std else ()
+        spread = (MinibatchStd(minibatch_group), nn.Conv2d(last + 1, last, 3, padding=1)) if minibatch_std else ()
         self.spread = nn.Sequential(*spread)
         self.logit = nn.Linear(last, 1)
 
@@ -84,14 +91,14 @@ class TimeCritic(nn.Module):
 class PairBlock(nn.Module):
     """(h + skip)/√2 of feature maps and a vector of time, at half the size if `down`."""
 
-    def __init__(self, before: int, after: int, vector: int, *, down: bool):
+    def __init__(self, before: int, after: int, vector: int, *, down: bool, fir: bool = True):
         super().__init__()
-        self.resize = "down" if down else ""
+        self.resize, self.fir = "down" if down else "", fir
         self.first, self.second = nn.Conv2d(before, after, 3, padding=1), nn.Conv2d(after, after, 3, padding=1)
         self.of_time, self.skip = nn.Linear(vector, after), nn.Conv2d(before, after, 1, bias=False)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """x (n, before, h, w), time (n, vector) -> (n, after, h', w')."""
         h = self.first(F.leaky_relu(x, SLOPE)) + self.of_time(time)[:, :, None, None]
-        h = self.second(resized(F.leaky_relu(h, SLOPE), self.resize, fir=True))
-        return (h + self.skip(resized(x, self.resize, fir=True))) * 0.5**0.5
+        h = self.second(resized(F.leaky_relu(h, SLOPE), self.resize, self.fir))
+        return (h + self.skip(resized(x, self.resize, self.fir))) * 0.5**0.5

@@ -1,12 +1,12 @@
-"""The discriminator of pairs of images, and the net that a latent tells how to draw."""
+"""The discriminator of pairs of images: what a logit depends on, its gradients, its parts against formulas written out."""
+
+import math
 
 import pytest
 import torch
 from torch import nn
 
-from gmcourse.nets.styled import Styled
 from gmcourse.nets.time_critic import PairBlock, TimeCritic
-from gmcourse.nets.unet import UNet
 
 
 def critic(**settings):
@@ -71,30 +71,86 @@ def test_sizes_of_images_that_do_not_fit_are_refused_by_name():
         TimeCritic((1, 28, 28), down=[True])
 
 
-def styled(**settings):
-    torch.manual_seed(0)
-    net = UNet((1, 8, 8), width=8, multipliers=(1, 2), attention=(), context=6)
-    for part in net.modules():  # what starts at zero would hide z
-        if isinstance(part, nn.Conv2d):
-            nn.init.normal_(part.weight, std=0.1)
-    return Styled(net, 5, 6, **settings)
+def rows_that_move(net, n=4, row=1):
+    """Which logits a change of x_{t−1} in one row moves, (n,)."""
+    before, x, t = torch.randn(n, 1, 8, 8), torch.randn(n, 1, 8, 8), torch.tensor(0)
+    slopes = torch.autograd.functional.jacobian(lambda at: net(at, x, t), before)[:, row]
+    return (slopes.abs().amax((1, 2, 3)) > 0).tolist()
 
 
-def test_what_is_said_depends_on_the_direction_of_z_only():
-    net, x, t, z = styled(), torch.randn(3, 1, 8, 8), torch.tensor(2), torch.randn(3, 5)
-    said = net(x, t, z)
-    assert net(x, t, 2 * z).allclose(said, atol=1e-5) and net(x, t, -z).sub(said).abs().amax((1, 2, 3)).min() > 1e-3
+def test_the_gradient_of_the_sum_is_that_of_each_logit_if_the_batch_is_not_shown():
+    """What R1 needs; shown the batch, other rows answer as well, but only those of the same group."""
+    assert rows_that_move(critic(minibatch_std=False)) == [False, True, False, False]
+    assert rows_that_move(critic(minibatch_group=2)) == [True, True, False, False]
+    assert rows_that_move(critic()) == [True] * 4
 
 
-def test_images_lie_in_their_range_unless_that_is_lifted():
-    x, t, z = 30 * torch.randn(3, 1, 8, 8), torch.tensor(2), torch.randn(3, 5)
-    bounded, free = styled(), styled(bounded=False)
-    nn.init.ones_(bounded.net.leave[-1].weight)
-    nn.init.ones_(free.net.leave[-1].weight)
-    assert bounded(x, t, z).abs().max() <= 1 < free(x, t, z).abs().max()
-    assert bounded(x, t, z).allclose(free(x, t, z).tanh())
+def test_every_parameter_learns_from_the_logit_and_every_weight_from_its_slope():
+    """A bias moves slopes only where it bends something: leaky ReLUs do not, but at 0."""
+    net, before, t = critic().double(), torch.randn(4, 1, 8, 8).double().requires_grad_(), torch.tensor([0, 1, 2, 3])
+    judged, names = net(before, torch.randn(4, 1, 8, 8).double(), t), [name for name, _ in net.named_parameters()]
+    (slope,) = torch.autograd.grad(judged.sum(), before, create_graph=True)
+    for value, learning in ((judged, names), (slope, [name for name in names if name.endswith("weight")])):
+        grads = torch.autograd.grad(value.square().sum(), list(net.parameters()), retain_graph=True, allow_unused=True)
+        moved = {name for name, grad in zip(names, grads, strict=True) if grad is not None and grad.abs().max() > 0}
+        assert set(learning) <= moved
 
 
-def test_a_latent_of_another_length_is_refused():
-    with pytest.raises(ValueError, match=r"z must have shape \(3, 5\); got \(3, 4\)"):
-        styled()(torch.randn(3, 1, 8, 8), torch.tensor(2), torch.randn(3, 4))
+@pytest.mark.parametrize(("fir", "kernel"), [(True, [1.0, 3.0, 3.0, 1.0]), (False, [0.0, 1.0, 1.0, 0.0])])
+def test_blocks_halve_through_the_binomial_filter_or_the_mean(fir, kernel):
+    """Seen on the skip path, away from the border: every second pixel of the filtered image."""
+    block, x = PairBlock(1, 1, 7, down=True, fir=fir), torch.randn(2, 1, 12, 12)
+    for weight in block.second.parameters():
+        nn.init.zeros_(weight)
+    nn.init.ones_(block.skip.weight)
+    line = torch.tensor(kernel) / sum(kernel)
+    wanted = nn.functional.conv2d(x, (line[:, None] * line)[None, None], stride=2, padding=1) * 0.5**0.5
+    found = block(x, torch.randn(2, 7))
+    assert found.shape == (2, 1, 6, 6) and found[..., 1:-1, 1:-1].allclose(wanted[..., 1:-1, 1:-1], atol=1e-5)
+
+
+@pytest.mark.parametrize("fir", [True, False])
+def test_a_logit_is_the_formula_written_out(fir):
+    """All of Table 6.7 in small, with the spread of the batch as the mean over features and places of σ over the rows."""
+    net, before, x, t = critic(fir=fir), torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
+    weights, conv = dict(net.named_parameters()), nn.functional.conv2d
+
+    def lrelu(h):
+        return torch.where(h > 0, h, 0.2 * h)
+
+    def smaller(h):
+        if not fir:
+            return h.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+        return nn.functional.interpolate(h, scale_factor=0.5, mode="bilinear", antialias=True)  # pinned above
+
+    def layer(name, h):
+        return conv(h, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=1)
+
+    tau = net.time(t)
+    h = conv(torch.cat([before, x], 1), weights["enter.weight"], weights["enter.bias"])
+    for name, block, shrink in (("blocks.0", net.blocks[0], smaller), ("blocks.1", net.blocks[1], lambda h: h)):
+        inner = lrelu(layer(f"{name}.first", lrelu(h)) + block.of_time(tau)[..., None, None])
+        skip = conv(shrink(h), weights[f"{name}.skip.weight"])
+        h = (layer(f"{name}.second", shrink(inner)) + skip) / math.sqrt(2)
+    h = lrelu(h)
+    spread = h.std(0, correction=0).mean().expand(4, 1, *h.shape[2:])
+    h = lrelu(layer("spread.1", torch.cat([h, spread], 1))).sum((2, 3))
+    wanted = (h @ weights["logit.weight"].T + weights["logit.bias"])[:, 0]
+    torch.testing.assert_close(net(before, x, t), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_pictures_of_28_pass_few_levels_and_the_last_map_has_7():
+    net, seen = TimeCritic((3, 28, 28), (16, 32, 32)), []
+    assert net.blocks[0].resize == "down" and net.blocks[1].resize == ""
+    net = TimeCritic((3, 28, 28), (16, 32, 32), down=[True, True])
+    net.blocks[-1].register_forward_hook(lambda _, given, made: seen.append(tuple(made.shape)))
+    x = torch.randn(2, 3, 28, 28)
+    assert net(x, x, torch.tensor([0, 3])).shape == (2,) and seen == [(2, 32, 7, 7)]
+
+
+def test_a_batch_that_no_group_divides_is_refused():
+    x = torch.zeros(3, 1, 8, 8)
+    with pytest.raises(ValueError, match="n a multiple of group=2"):
+        critic(minibatch_group=2)(x, x, torch.tensor(0))
+    with pytest.raises(ValueError, match="group must be a positive whole number; got 0"):
+        critic(minibatch_group=0)

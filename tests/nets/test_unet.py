@@ -215,20 +215,49 @@ def test_bad_input_is_named(call, complaint):
         call()
 
 
-def test_the_image_pyramid_is_added_at_each_halving():
-    """With its convolutions at zero the features are only scaled by 1/√2; otherwise what bypasses the blocks is the image,
-    halved by the same filter."""
-    torch.manual_seed(0)
-    net = UNet((2, 8, 8), width=4, multipliers=(1, 2, 2), attention=(), fir=True, pyramid=True)
+def halvings(net, x):
+    """What the blocks make at each halving, and what goes on from there to the next block: two lists of maps."""
+    made, onward = [], []
+    for k, block in enumerate(net.down):
+        if block.resize:
+            block.register_forward_hook(lambda _, given, found: made.append(found))
+            net.down[k + 1].register_forward_pre_hook(lambda _, given: onward.append(given[0]))
+    net(x, torch.rand(len(x)))
+    return made, onward
+
+
+def with_pyramid(**options):
+    settings = {"width": 4, "multipliers": (1, 2, 2), "attention": ()} | options
+    return awake(UNet((2, 32, 32), pyramid=True, **settings))
+
+
+def test_with_the_convolutions_of_the_pyramid_at_zero_features_are_only_scaled():
+    net = with_pyramid()
+    for p in net.pyramid.parameters():
+        nn.init.zeros_(p)
+    made, onward = halvings(net, normal(3, 2, 32, 32))
+    assert len(made) == 2 and all(o.allclose(m / math.sqrt(2), atol=1e-6) for m, o in zip(made, onward, strict=True))
+
+
+@pytest.mark.parametrize(("fir", "kernel"), [(True, BINOMIAL), (False, torch.tensor([0.0, 1.0, 1.0, 0.0]))])
+def test_the_image_is_added_at_each_halving_and_the_sum_is_the_next_image(fir, kernel):
+    """(h + conv(↓image))/√2, first with the image itself, then with the sum; away from the border, where the filter ends."""
+    net, x = with_pyramid(fir=fir), normal(3, 2, 32, 32)
     assert [(c.in_channels, c.out_channels) for c in net.pyramid] == [(2, 4), (4, 8)]
-    seen = []
-    halving = [block for block in net.down if block.resize]
-    halving[0].register_forward_hook(lambda _, given, made: seen.append(made))
-    net.down[2].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    x = torch.randn(3, 2, 8, 8)
-    net(x, torch.rand(3))
-    smaller = torch.nn.functional.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
-    assert seen[1].allclose((seen[0] + net.pyramid[0](smaller)) / 2**0.5, atol=1e-6)
+    made, onward = halvings(net, x)
+    kernel = (kernel / kernel.sum()).float()
+    for image, conv, h, found in zip([x, onward[0]], net.pyramid, made, onward, strict=True):
+        each = (kernel[:, None] * kernel).expand(image.shape[1], 1, 4, 4)
+        smaller = nn.functional.conv2d(image, each, stride=2, padding=1, groups=image.shape[1])[..., 1:-1, 1:-1]
+        wanted = (h[..., 2:-2, 2:-2] + nn.functional.conv2d(smaller, conv.weight, conv.bias)) / math.sqrt(2)
+        torch.testing.assert_close(found[..., 2:-2, 2:-2], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pyramid_beside_patches_starts_with_the_patches_and_every_parameter_is_used():
+    net = with_pyramid(patch=2, multipliers=(1, 2))
+    assert [(c.in_channels, c.out_channels) for c in net.pyramid] == [(8, 4)]
+    net(normal(4, 2, 32, 32), torch.rand(4)).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
 
 
 def test_without_a_pyramid_there_are_no_weights_of_one():
