@@ -25,6 +25,7 @@ from gmcourse.compositions.dynamics import GradientFlow, Langevin
 from gmcourse.compositions.short_run import ShortRun
 from gmcourse.data import toy2d
 from gmcourse.data.images import load_images
+from gmcourse.data.strokes import stroke_drawings
 from gmcourse.ebm import conv_energy, mlp_energy
 from gmcourse.flows import ffjord, neural_spline_flow
 from gmcourse.gan.gan import GAN
@@ -70,6 +71,9 @@ def make(name: str) -> Explorer:
         "short_run_steps": _short_run,
         "energy_or_flow": _short_runs,
         "noise_interpolation": _image_run,
+        "denoising_latent": lambda: (recipes.get("ddgan_gaussians25").build(), toy2d.get("gaussians25")),
+        "few_steps": _few,
+        "strokes": lambda: (recipes.get("ddgan_emoji").build(), stroke_drawings()),
     }
     keywords = {"step": 0.02} if name == "ebm_landscape" else {}
     return EXPLORERS[name](*arguments[name]() if name in arguments else (), **keywords)
@@ -139,6 +143,13 @@ def _short_runs() -> tuple:
 def _image_run() -> tuple:
     image = (1, 28, 28)
     return (ShortRun(conv_energy(image, (4, 4)), Langevin(20, 0.1, noise=0.1), event_shape=image),)
+
+
+def _few() -> tuple:
+    models = {steps: recipes.get(f"ddgan_t{steps}_gaussians25").build() for steps in (1, 2, 4, 8)}
+    data = toy2d.get("gaussians25")
+    clouds = {(name, 2**k): data.sample((2000,)) * (1 + 2**-k) for name in ("DDPM", "DDIM") for k in range(9)}
+    return models, clouds, data
 
 
 def _films() -> tuple:

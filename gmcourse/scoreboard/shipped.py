@@ -4,8 +4,8 @@ Points had 30 seconds of a core, images one minute. `fashion_mnist_long` is of t
 trained for as long as its recipe says. `autoencoders_mnist`, `…_fashion_mnist` and `…_emoji` are of the recipes of
 chapter 8 at 1000 steps each. `tilted_gaussians25`, `tilted_mnist` and `tilted_fashion_mnist` are of those of chapter 9, at
 their own steps; bases are the zoo's, and those of images show means, as what tilts them does. `short_run_swiss_roll`,
-`…_gaussian_grid9`, `…_mnist` and `…_fashion_mnist` are of those of chapter 10, at their own steps. All these shared their
-cores with other work, so their seconds compare nothing.
+`…_gaussian_grid9`, `…_mnist` and `…_fashion_mnist` are of those of chapter 10, at their own steps, `ddgan_gaussians25` of
+chapter 11's. All these shared their cores with other work, so their seconds compare nothing.
 """
 
 from pathlib import Path
