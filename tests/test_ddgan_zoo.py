@@ -38,13 +38,14 @@ def test_a_short_training_of_four_steps_has_all_modes_too():
 
 
 def test_the_order_is_that_of_table_6_2():
-    """By W2: one step is worst in all trainings, without z all are worse than all with it, and in the mean no other
-    parameterization is better than x_0 by more than its trainings differ."""
+    """By W2: one step is worst in all trainings, and without z all are worse than all with it. By the share within 4σ no
+    other parameterization is better than x_0 by more than its trainings differ."""
     w2 = {kind: [row.w2 for row in rows(kind)] for kind in VARIANTS}
     assert min(w2["t1"]) > max(max(w2[kind]) for kind in VARIANTS if kind != "t1")
     assert min(w2["no_latent"]) > max(w2["t4"])
-    spread = max(w2["t4"]) - min(w2["t4"])
-    assert all(mean(w2["t4"]) < mean(w2[kind]) + spread for kind in ("direct", "noise"))
+    within = {kind: [row.within for row in rows(kind)] for kind in ("t4", "direct", "noise")}
+    spread = max(within["t4"]) - min(within["t4"])
+    assert mean(within["t4"]) + spread > max(mean(within["direct"]), mean(within["noise"]))
 
 
 def test_noise_on_what_the_critic_sees_keeps_modes_but_not_sharpness():

@@ -17,6 +17,7 @@ from gmcourse.recipes.recipe import Recipe
 
 STEPS, LATENT, STYLE = 4, 32, 64
 SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "emoji": (3, 32, 32), "stacked_mnist": (3, 28, 28)}
+PICTURES = {"mnist": 6000, "fashion_mnist": 6000, "emoji": 6000}  # steps
 _FIT = {
     "batch_size": 32,
     "lr": {"discriminator": 1e-3, "generator": 1e-3},
@@ -45,6 +46,6 @@ def _recipe(data: str, steps: int, measure) -> Recipe:
 
 
 RECIPES = (
-    *(_recipe(data, 6000, partial(generated, data)) for data in ("mnist", "fashion_mnist", "emoji")),
+    *(_recipe(data, steps, partial(generated, data)) for data, steps in PICTURES.items()),
     _recipe("stacked_mnist", 6000, stacked),
 )

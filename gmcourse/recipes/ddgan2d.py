@@ -1,8 +1,8 @@
 """Recipes of chapter 11 in the plane: four large steps back on 25 Gaussians; Table 6.2 in small, one change at a time.
 
-All see coordinates through two slow waves, and the generator's guess starts as the best linear one. Noise levels are spread
-evenly in their logarithm, from the modes' own width to where they are forgotten; those of the thesis, (6.15), are made for
-data whose detail is not a thirtieth of its spread: their last step starts from noise as wide as the modes are apart.
+All see coordinates through two slow waves, and a generator's guess of x_0 (or of x_{t−1}) starts as the best linear one.
+Noise levels rise by like factors, but for the last, 8, where the modes are forgotten; those of the thesis, (6.15), are made
+for data whose detail is not a thirtieth of its spread: their last step starts from noise as wide as the modes are apart.
 """
 
 import math
@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from gmcourse.compositions.ddgan import DenoisingDiffusionGAN
+from gmcourse.compositions.ddgan import DenoisingDiffusionGAN, Parameterization
 from gmcourse.compositions.diffused_critic import DiffusedCritic
 from gmcourse.diffusion.schedule import DiscreteDiffusion, betas_of_levels
 from gmcourse.gan.gan import GAN
@@ -41,18 +41,21 @@ SHORT, LONG = 3000, 20_000
 _GAN = {"lr": {"critic": 2e-3, "generator": 1e-3}, "ema": {"critic": None, "generator": 0.999}}
 
 
-def plane_ddgan(levels: Sequence[float] = LEVELS[4], latent: int = LATENT, **settings) -> DenoisingDiffusionGAN:
+def plane_ddgan(
+    levels: Sequence[float] = LEVELS[4], latent: int = LATENT, parameterization: Parameterization = "x0", **settings
+) -> DenoisingDiffusionGAN:
     """A denoising diffusion GAN of points at these noise levels; `settings` go to the model."""
     chain = DiscreteDiffusion(betas_of_levels(levels))
     generator = PointGenerator((2,), latent, HIDDEN, frequencies=FREQUENCIES)
     critic = PointCritic((2,), HIDDEN, frequencies=FREQUENCIES)
-    settings = {"regularisers": PENALTY, **settings}
-    generator = Preconditioned(generator, chain.alpha_bars, SPREAD)
+    if parameterization != "noise":  # the factors are those of a guess of x_0
+        generator = Preconditioned(generator, chain.alpha_bars, SPREAD)
+    settings = {"regularisers": PENALTY, "parameterization": parameterization, **settings}
     return DenoisingDiffusionGAN(generator, critic, chain, event_shape=(2,), latent=latent, **settings)
 
 
 def one_shot() -> GAN:
-    """One step from as much noise as `plane_ddgan` has at its start, and a critic that looks through its chain."""
+    """A plain map from noise, with no guess to start from, and a critic that looks through the chain of `plane_ddgan`."""
 
     def net(inputs: int, outputs: int | tuple) -> nn.Sequential:
         waves = AxisWaves(inputs, FREQUENCIES)

@@ -48,9 +48,22 @@ def test_a_generator_that_ignores_its_latents_is_warned_of():
         latent_shares(model(), x)
 
 
-def test_one_draw_of_z_has_no_variance():
+def test_shares_are_estimated_well_from_few_data():
+    """Away from 1 the mean over many batches of twenty data with two draws each is the share of Gaussian data."""
+    bars, generator, found = CHAIN.alpha_bars.float(), torch.Generator().manual_seed(2), []
+    for _ in range(400):
+        x = 0.5 * torch.randn(20, 2, generator=generator)
+        found.append(latent_shares(model(), x, draws=2, generator=generator))
+    found = torch.stack(found)
+    assert ((found >= 0) & (found <= 1)).all()
+    assert abs(float(found.mean(0)[0] - ((1 - bars) / (bars * 0.25 + 1 - bars))[0])) < 0.02
+
+
+def test_one_draw_of_z_or_one_datum_has_no_variance():
     with pytest.raises(ValueError, match="draws must be at least 2; got 1"):
         latent_shares(model(), torch.randn(4, 2), draws=1)
+    with pytest.raises(ValueError, match="x must hold at least 2 data; got 1"):
+        latent_shares(model(), torch.randn(1, 2))
 
 
 def test_a_judge_that_knows_nothing_loses_2_ln_2_at_every_step():
