@@ -49,9 +49,9 @@ def features(z):
 
 def log_ratio(mean, scale):
     """Coefficients of log N(z; 0, 1)/N(z; mean, scale²) in 1, z, z²."""
-    return torch.tensor(
-        [math.log(scale) + mean**2 / (2 * scale**2), -mean / scale**2, (1 / scale**2 - 1) / 2], dtype=torch.float64
-    )
+    return torch.tensor([
+        math.log(scale) + mean**2 / (2 * scale**2), -mean / scale**2, (1 / scale**2 - 1) / 2
+    ], dtype=torch.float64)
 
 
 def densities(mean, scale):
@@ -134,10 +134,9 @@ def test_against_the_best_critic_the_encoder_is_sent_to_the_prior(objective, mea
         middle = (p + q) / 2
         return 2 * js(m, s) if objective == "minimax" else 2 * float((middle * (middle / p).log()).sum()) * CELL
 
-    wanted = torch.tensor(
-        [(goal(mean + a, scale + b) - goal(mean - a, scale - b)) / 2e-4 for a, b in ((1e-4, 0.0), (0.0, 1e-4))],
-        dtype=torch.float64,
-    )
+    wanted = torch.tensor([
+        (goal(mean + a, scale + b) - goal(mean - a, scale - b)) / 2e-4 for a, b in ((1e-4, 0.0), (0.0, 1e-4))
+    ], dtype=torch.float64)
     z = (mean + scale * x).requires_grad_()
     slope = torch.autograd.grad(model.fooling_loss(z).sum(), z)[0]
     error = torch.cat([slope, slope * x], 1).std(0) / n**0.5
@@ -162,16 +161,13 @@ def test_the_players_of_a_wae_gan_are_two():
     assert players["autoencoder"] == {id(q) for part in (model.encoder, model.decoder) for q in part.parameters()}
 
 
-@pytest.mark.parametrize(
-    ("game", "who", "moved"),
-    [
-        (AdversarialAutoencoder, "autoencoder", {"encoder", "decoder"}),
-        (AdversarialAutoencoder, "critic", {"critic"}),
-        (AdversarialAutoencoder, "encoder", {"encoder"}),
-        (WAEGAN, "autoencoder", {"encoder", "decoder"}),
-        (WAEGAN, "critic", {"critic"}),
-    ],
-)
+@pytest.mark.parametrize(("game", "who", "moved"), [
+    (AdversarialAutoencoder, "autoencoder", {"encoder", "decoder"}),
+    (AdversarialAutoencoder, "critic", {"critic"}),
+    (AdversarialAutoencoder, "encoder", {"encoder"}),
+    (WAEGAN, "autoencoder", {"encoder", "decoder"}),
+    (WAEGAN, "critic", {"critic"}),
+])
 def test_each_player_moves_its_own_parameters_only(game, who, moved):
     """The others have rates that are lost in rounding."""
     model = small(game)
@@ -194,15 +190,8 @@ def test_the_shared_encoder_has_a_step_of_each_of_its_two_players():
     """Under SGD, with a critic who stands still: two gradient steps, the second taken where the first has led."""
     model, by_hand = small(AdversarialAutoencoder), small(AdversarialAutoencoder)
     x = plane_in_four(32)
-    fit(
-        model,
-        x,
-        steps=1,
-        batch_size=32,
-        optimizer=torch.optim.SGD,
-        progress=False,
-        lr={"autoencoder": 0.02, "critic": 1e-30, "encoder": 0.3},
-    )
+    fit(model, x, steps=1, batch_size=32, optimizer=torch.optim.SGD, progress=False,
+        lr={"autoencoder": 0.02, "critic": 1e-30, "encoder": 0.3})
     for loss, rate, parts in (
         (lambda: (x - by_hand.decoder(by_hand.encoder(x))).square().sum(1) / 2, 0.02, [by_hand.encoder, by_hand.decoder]),
         (lambda: -nn.functional.logsigmoid(by_hand.critic.net(by_hand.encoder(x))), 0.3, [by_hand.encoder]),
@@ -265,13 +254,10 @@ def from_the_prior(z):
     return max(float(z.mean(0).abs().max()), float((z.T.cov() - torch.eye(2)).abs().max()))
 
 
-@pytest.mark.parametrize(
-    ("game", "rates", "steps", "settings"),
-    [
-        (AdversarialAutoencoder, {"autoencoder": 1e-2, "critic": 2e-2, "encoder": 1e-2}, 500, {}),
-        (WAEGAN, {"critic": 4e-2, "autoencoder": 2e-2}, 250, {"weight": 3.0}),
-    ],
-)
+@pytest.mark.parametrize(("game", "rates", "steps", "settings"), [
+    (AdversarialAutoencoder, {"autoencoder": 1e-2, "critic": 2e-2, "encoder": 1e-2}, 500, {}),
+    (WAEGAN, {"critic": 4e-2, "autoencoder": 2e-2}, 250, {"weight": 3.0}),
+])
 def test_trained_codes_follow_the_prior_and_samples_the_data(game, rates, steps, settings):
     model, x = trained(game, rates, steps, **settings)
     assert from_the_prior(model.encode(x)) < 0.45
@@ -281,13 +267,10 @@ def test_trained_codes_follow_the_prior_and_samples_the_data(game, rates, steps,
     assert (drawn.T.cov() - x.T.cov()).abs().max() < 0.4
 
 
-@pytest.mark.parametrize(
-    ("game", "rates", "settings"),
-    [
-        (AdversarialAutoencoder, {"autoencoder": 2e-2, "critic": 4e-2, "encoder": 1e-30}, {}),
-        (WAEGAN, {"critic": 4e-2, "autoencoder": 2e-2}, {"weight": 1e-6}),
-    ],
-)
+@pytest.mark.parametrize(("game", "rates", "settings"), [
+    (AdversarialAutoencoder, {"autoencoder": 2e-2, "critic": 4e-2, "encoder": 1e-30}, {}),
+    (WAEGAN, {"critic": 4e-2, "autoencoder": 2e-2}, {"weight": 1e-6}),
+])
 def test_without_the_game_codes_do_not_follow_the_prior(game, rates, settings):
     model, x = trained(game, rates, 100, **settings)
     assert from_the_prior(model.encode(x)) > 1.0
@@ -316,24 +299,18 @@ def test_a_saved_model_comes_back(game, tmp_path):
     assert torch.equal(weights(model.critic), weights(other.critic))
 
 
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
-        (lambda: small(WAEGAN, weight=0.0), "weight must be positive"),
-        (lambda: small(WAEGAN, weight=-2.0), "weight must be positive"),
-        (lambda: small(AdversarialAutoencoder, beta=0.0), "beta must be positive"),
-        (lambda: small(AdversarialAutoencoder, critic_steps=0), "critic_steps must be a positive"),
-        (lambda: small(AdversarialAutoencoder, Critic(MLP(3, ()), event_shape=(3,))), r"codes of shape \(2,\)"),
-        (
-            lambda: small(WAEGAN, Critic(MLP(2, ()), event_shape=(2,), classes=4)),
-            "without labels; got one of .* with 4 classes",
-        ),
-        (lambda: small(AdversarialAutoencoder, encoder=nn.Linear(4, 3)), "prior of z"),
-        (lambda: small(AdversarialAutoencoder).critic_loss(torch.zeros(2, 3)), "x must have shape"),
-        (lambda: small(AdversarialAutoencoder).encoder_loss(torch.zeros(2, 3)), "x must have shape"),
-        (lambda: small(AdversarialAutoencoder).reconstruction_loss(torch.zeros(2, 3)), "x must have shape"),
-    ],
-)
+@pytest.mark.parametrize(("make", "word"), [
+    (lambda: small(WAEGAN, weight=0.0), "weight must be positive"),
+    (lambda: small(WAEGAN, weight=-2.0), "weight must be positive"),
+    (lambda: small(AdversarialAutoencoder, beta=0.0), "beta must be positive"),
+    (lambda: small(AdversarialAutoencoder, critic_steps=0), "critic_steps must be a positive"),
+    (lambda: small(AdversarialAutoencoder, Critic(MLP(3, ()), event_shape=(3,))), r"codes of shape \(2,\)"),
+    (lambda: small(WAEGAN, Critic(MLP(2, ()), event_shape=(2,), classes=4)), "without labels; got one of .* with 4 classes"),
+    (lambda: small(AdversarialAutoencoder, encoder=nn.Linear(4, 3)), "prior of z"),
+    (lambda: small(AdversarialAutoencoder).critic_loss(torch.zeros(2, 3)), "x must have shape"),
+    (lambda: small(AdversarialAutoencoder).encoder_loss(torch.zeros(2, 3)), "x must have shape"),
+    (lambda: small(AdversarialAutoencoder).reconstruction_loss(torch.zeros(2, 3)), "x must have shape"),
+])
 def test_bad_input_is_named(make, word):
     with pytest.raises(ValueError, match=word):
         make()
