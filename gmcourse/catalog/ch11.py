@@ -46,6 +46,7 @@ ROWS = (
         code="gmcourse.diffusion:sdedit",
         section="11_denoising_diffusion_gan#from-strokes-to-a-picture",
         exercise="ddgan.stroke_edit",
+        explorer="gmcourse.viz.explorers:strokes",
         test="tests/compositions/test_ddgan.py::test_sdedit_of_data_gives_data_that_remember_less_the_more_noise_they_got",
     ),
 )

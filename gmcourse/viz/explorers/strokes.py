@@ -57,8 +57,6 @@ def strokes(model: DenoisingDiffusionGAN, drawings: Mapping[str, Tensor], *, see
     All pictures are made beforehand, `RESULTS` · seeds · drawings of them from each k, in T(T + 1)/2 passes of the net over
     so many: about a second on one core for `ddgan_emoji`, five drawings and three seeds.
     Raises ValueError for models that are none of images, and for drawings of another shape or range.
-
-    >>> # strokes(zoo.load("ddgan_emoji"), stroke_drawings())
     """
     _check(model, drawings)
     names, steps = list(drawings), len(model.chain)
