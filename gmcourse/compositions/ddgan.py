@@ -141,7 +141,7 @@ class DenoisingDiffusionGAN(GenerativeModel):
 
     def draw(self, xt: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A draw of x_{t−1} given x_t (n, *event_shape) at t (n,), differentiable in the weights."""
-        return self.reverse(xt, t, self._latents(xt, generator), normal_like(xt, generator))
+        return self.reverse(xt, t, self.latents(xt, generator), normal_like(xt, generator))
 
     def step(self, x: Tensor, t: int, s: int, generator: torch.Generator | None = None) -> Tensor:
         """x_s of x_t, s = t − 1, (n, *event_shape): a sampler's step, for `run` and `sdedit`. ValueError for other times."""
@@ -186,7 +186,8 @@ class DenoisingDiffusionGAN(GenerativeModel):
         before, xt = self.chain.q_pair(x, t, torch.randn_like(x), torch.randn_like(x))
         return before, xt, t
 
-    def _latents(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def latents(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """z ~ N(0, I) for each of x (n, *event_shape), (n, latent)."""
         return normal_like(x.new_empty(len(x), self.latent), generator)
 
     def extra_repr(self) -> str:

@@ -55,9 +55,8 @@ def latent_shares(
 
 def _share(model: DenoisingDiffusionGAN, x: Tensor, t: int, draws: int, generator: torch.Generator | None) -> Tensor:
     times = torch.full((len(x),), t, device=x.device)
-
     _, xt = model.chain.q_pair(x, times, normal_like(x, generator), normal_like(x, generator))
-    latents = [normal_like(x.new_empty(len(x), model.latent), generator) for _ in range(draws)]
+    latents = [model.latents(x, generator) for _ in range(draws)]
     with evaluating(model):
         said = torch.stack([model.say(xt, times, z) for z in latents])
     within = said.var(0).sum() / len(x)

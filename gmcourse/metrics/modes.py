@@ -63,13 +63,20 @@ def mode_report(x: Tensor, data: Distribution) -> ModeReport:
         raise ValueError(f"x must have shape ({wanted}); got {tuple(x.shape)}")
     rows = features(x)
     (n, d), k = rows.shape, len(data.weights)
-    nearest = (distances(rows, data.means.to(rows).reshape(k, -1)) / data.sigmas.to(rows)).min(1)
-    inside = nearest.values <= WIDTHS
-    held = nearest.indices[inside].bincount(minlength=k)
+    nearest, widths = nearest_mode(rows, data)
+    inside = widths <= WIDTHS
+    held = nearest[inside].bincount(minlength=k)
     reachable = torch.special.gammainc(torch.tensor(d / 2), torch.tensor(WIDTHS**2 / 2))  # P(χ²_d ≤ 16)
     covered = held.cpu() >= SHARE * n * reachable * data.weights.cpu()
-    kl = _kl(nearest.indices.bincount(minlength=k), data.weights)
+    kl = _kl(nearest.bincount(minlength=k), data.weights)
     return ModeReport(int(covered.sum()), k, kl, int(inside.sum()) / n, n)
+
+
+def nearest_mode(rows: Tensor, data: Distribution) -> tuple[Tensor, Tensor]:
+    """Of rows (n, d) the mode k(x) of a mixture, (n,), and its distance in widths of that mode, (n,)."""
+    means = data.means.to(rows).reshape(len(data.weights), -1)
+    found = (distances(rows, means) / data.sigmas.to(rows)).min(1)
+    return found.indices, found.values
 
 
 def stacked_mnist_modes(images: Tensor, net: Net) -> ModeReport:

@@ -124,13 +124,10 @@ def test_its_gradient_is_on_average_that_of_the_closed_form_and_leads_to_the_pri
 
     grads = torch.vmap(torch.func.grad(penalty), (None, 0, 0))(at, cloud((2000, 12, 1), 0), cloud((2000, 12, 1), 1))
     steps = [(1e-5, 0.0), (0.0, 1e-5)]
-    wanted = torch.tensor(
-        [
-            (expected_rbf(mean + a, scale + b, 0, 1, 1, 1.0) - expected_rbf(mean - a, scale - b, 0, 1, 1, 1.0)) / 2e-5
-            for a, b in steps
-        ],
-        dtype=torch.float64,
-    )
+    wanted = torch.tensor([
+        (expected_rbf(mean + a, scale + b, 0, 1, 1, 1.0) - expected_rbf(mean - a, scale - b, 0, 1, 1, 1.0)) / 2e-5
+        for a, b in steps
+    ], dtype=torch.float64)
     assert ((grads.mean(0) - wanted).abs() < 4.5 * grads.std(0) / len(grads) ** 0.5).all()
     away = at - torch.tensor([0.0, 1.0], dtype=torch.float64)
     assert float(wanted @ away) > 0
@@ -201,25 +198,22 @@ def test_a_saved_model_comes_back(tmp_path):
     assert torch.equal(model.encode(x), other.encode(x)) and torch.equal(model.reconstruct(x), other.reconstruct(x))
 
 
-@pytest.mark.parametrize(
-    ("make", "word"),
-    [
-        (lambda: wae(weight=0.0), "weight must be positive"),
-        (lambda: wae(weight=-1.0), "weight must be positive"),
-        (lambda: wae(beta=0.0), "beta must be positive"),
-        (lambda: RBF(0.0), "width must be positive"),
-        (lambda: IMQ(sigma=-1.0), "sigma must be positive"),
-        (lambda: IMQ(scales=(1.0, 0.0)), "scales must be positive"),
-        (lambda: IMQ(scales=()), "scales must hold at least one"),
-        (lambda: mmd2_unbiased(torch.zeros(1, 2), torch.zeros(3, 2), IMQ()), "x must have at least 2 rows"),
-        (lambda: mmd2_unbiased(torch.zeros(3, 2), torch.zeros(1, 2), IMQ()), "y must have at least 2 rows"),
-        (lambda: mmd2_unbiased(torch.zeros(3, 2), torch.zeros(3, 1), IMQ()), "must have shapes"),
-        (lambda: mmd2_unbiased(torch.zeros(3), torch.zeros(3), IMQ()), "must have shapes"),
-        (lambda: wae().loss(torch.zeros(1, 4)), "x must have at least 2 rows"),
-        (lambda: wae().loss(torch.zeros(2, 3)), "x must have shape"),
-        (lambda: WassersteinAutoencoder((4,), nn.Linear(4, 2), nn.Linear(2, 4), StandardNormal(3)), "prior of z"),
-    ],
-)
+@pytest.mark.parametrize(("make", "word"), [
+    (lambda: wae(weight=0.0), "weight must be positive"),
+    (lambda: wae(weight=-1.0), "weight must be positive"),
+    (lambda: wae(beta=0.0), "beta must be positive"),
+    (lambda: RBF(0.0), "width must be positive"),
+    (lambda: IMQ(sigma=-1.0), "sigma must be positive"),
+    (lambda: IMQ(scales=(1.0, 0.0)), "scales must be positive"),
+    (lambda: IMQ(scales=()), "scales must hold at least one"),
+    (lambda: mmd2_unbiased(torch.zeros(1, 2), torch.zeros(3, 2), IMQ()), "x must have at least 2 rows"),
+    (lambda: mmd2_unbiased(torch.zeros(3, 2), torch.zeros(1, 2), IMQ()), "y must have at least 2 rows"),
+    (lambda: mmd2_unbiased(torch.zeros(3, 2), torch.zeros(3, 1), IMQ()), "must have shapes"),
+    (lambda: mmd2_unbiased(torch.zeros(3), torch.zeros(3), IMQ()), "must have shapes"),
+    (lambda: wae().loss(torch.zeros(1, 4)), "x must have at least 2 rows"),
+    (lambda: wae().loss(torch.zeros(2, 3)), "x must have shape"),
+    (lambda: WassersteinAutoencoder((4,), nn.Linear(4, 2), nn.Linear(2, 4), StandardNormal(3)), "prior of z"),
+])
 def test_bad_input_is_named(make, word):
     with pytest.raises(ValueError, match=word):
         make()

@@ -20,6 +20,7 @@ from torch import Tensor
 from gmcourse.compositions.ddgan import DenoisingDiffusionGAN
 from gmcourse.data.mixtures import GaussianMixture
 from gmcourse.diffusion.edit import marginal_at
+from gmcourse.metrics.modes import WIDTHS, nearest_mode
 from gmcourse.model import check_count, evaluating
 from gmcourse.viz import style
 from gmcourse.viz.controls import Choice, Slider
@@ -30,7 +31,6 @@ from gmcourse.viz.plane import extent_of, grid
 
 FINE, SIDE, DRAWS = 140, 96, 400  # cells a side of the plane and of that of z; dots
 REACH = 3.0  # of z
-NEAR = 4.0  # widths that belong to a mode
 BARS = 25
 VIEWS = {"z": "z", "Φ(z): areas are probabilities": "area"}
 HOLD = (1.177, 2.448)  # radii that hold half of z and 95 %
@@ -74,12 +74,6 @@ def colours_of(modes: int) -> np.ndarray:
     k = np.arange(modes)
     colours, shade = WHEEL((0.24 * k) % 1)[:, :3], np.array([0.0, 0.4, -0.25])[k % 3, None]
     return np.where(shade > 0, colours + shade * (1 - colours), colours * (1 + shade))
-
-
-def nearest(x: Tensor, data: GaussianMixture) -> tuple[Tensor, Tensor]:
-    """Of x (n, 2) the mode that is nearest in its widths, and how many widths that is, both (n,)."""
-    apart, k = (torch.cdist(x.to(data.means), data.means) / data.sigmas).min(1)
-    return k, apart
 
 
 def observations(data: GaussianMixture, count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -127,12 +121,12 @@ def denoising_latent(model: DenoisingDiffusionGAN, data: GaussianMixture, *, cou
     def scene(t, k):
         xt = observed(t, k)
         law = posterior(data, *levels[t], xt)
-        to = {view: nearest(said(xt, t, z), data) for view, z in cells.items()}
+        to = {view: nearest_mode(said(xt, t, z), data) for view, z in cells.items()}
         maps = {view: _mapped(*found, colours) for view, found in to.items()}
         modes = to["area"][0]
         shares = modes.bincount(minlength=len(colours)) / len(modes)
         points = said(xt, t, dots)
-        look = colours[nearest(points, data)[0]]
+        look = colours[nearest_mode(points, data)[0]]
         variation = 0.5 * float((shares - law.weights).abs().sum())
         tinted = _tinted(law, places, colours)
         return Scene((xt / levels[t][0]).numpy(), law, tinted, points.numpy(), look, maps, shares, variation)
@@ -142,7 +136,7 @@ def denoising_latent(model: DenoisingDiffusionGAN, data: GaussianMixture, *, cou
     def compute(t, observation, z1, z2, view):
         z, k = torch.tensor([[z1, z2]]), observation - 1
         chosen = said(observed(t, k), t, z)
-        mode = int(nearest(chosen, data)[0])
+        mode = int(nearest_mode(chosen, data)[0])
         where = torch.special.ndtr(z) if view == "area" else z
         return scenes[t, k], t, view, where[0].numpy(), chosen[0].numpy(), mode
 
@@ -196,7 +190,7 @@ def denoising_latent(model: DenoisingDiffusionGAN, data: GaussianMixture, *, cou
         size=(11.4, 4.1),
         caption="Left: the cross is x_t/√ᾱ_t (at the edge where it lies beyond), the soft spots are the true q(x_0 | x_t), "
         "each mode in its colour, the dots what the generator says; large, to the chosen z. Middle: the plane of z, each z "
-        f"in the colour of the mode it leads to, pale where it ends more than {NEAR:g} widths from it. Right: the modes' "
+        f"in the colour of the mode it leads to, pale where it ends more than {WIDTHS:g} widths from it. Right: the modes' "
         "shares in all z (bars) and their true probabilities (lines). At t > 0 noise comes on top again: what it hides need "
         "not be right.",
     )
@@ -217,7 +211,7 @@ def _check(model: DenoisingDiffusionGAN, data: GaussianMixture) -> None:
 def _mapped(modes: Tensor, apart: Tensor, colours: np.ndarray) -> np.ndarray:
     """A map (SIDE, SIDE, 3) as bytes: the mode's colour, nearly white where no mode is near."""
     found = colours[modes] * 0.85 + 0.15
-    found = np.where((apart <= NEAR).numpy()[:, None], found, 0.25 * found + 0.75)
+    found = np.where((apart <= WIDTHS).numpy()[:, None], found, 0.25 * found + 0.75)
     return (255 * found).round().astype(np.uint8).reshape(SIDE, SIDE, 3)
 
 

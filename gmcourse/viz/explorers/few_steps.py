@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from gmcourse.compositions.ddgan import DenoisingDiffusionGAN
-from gmcourse.metrics.modes import WIDTHS, mode_report
+from gmcourse.metrics.modes import WIDTHS, mode_report, nearest_mode
 from gmcourse.viz import style
 from gmcourse.viz.controls import Choice
 from gmcourse.viz.explorer import Explorer
@@ -42,9 +42,9 @@ class Cloud(NamedTuple):
 
 def misplaced(x: Tensor, data: Distribution) -> float:
     """The total variation between samples x (n, 2) and a mixture in the plane, counted by modes within 4σ, and elsewhere."""
-    near, inside = _modes(x, data)
+    near, widths = nearest_mode(x, data)
     weights = data.weights * INSIDE
-    shares = near[inside].bincount(minlength=len(weights)) / len(x)
+    shares = near[widths <= WIDTHS].bincount(minlength=len(weights)) / len(x)
     return 0.5 * float((shares - weights).abs().sum() + abs(float(shares.sum()) - INSIDE))
 
 
@@ -159,14 +159,8 @@ def _seeded(model: DenoisingDiffusionGAN, seed: int) -> torch.Generator:
     return torch.Generator(model.origin.device).manual_seed(seed)
 
 
-def _modes(x: Tensor, data: Distribution) -> tuple[Tensor, Tensor]:
-    """Of samples (n, 2) the nearest mode, and whether it is within 4σ."""
-    apart, near = (torch.cdist(x.to(data.means), data.means) / data.sigmas).min(1)
-    return near, apart <= WIDTHS
-
-
 def _cloud(x: Tensor, data: Distribution, extent) -> Cloud:
-    report, inside = mode_report(x, data), _modes(x[:SHOWN], data)[1]
+    report, shown = mode_report(x, data), x[:SHOWN]
+    inside = nearest_mode(shown, data)[1] <= WIDTHS
     words = f"{report.covered} of {report.modes} modes, {100 * report.within:.0f} % within 4σ"
-    shown = x[:SHOWN]
     return Cloud(shown[inside].numpy(), shown[~inside].numpy(), words, misplaced(x, data))
