@@ -1,6 +1,7 @@
 r"""Embeddings: coordinates and times seen as waves, so that a small net can learn detail.
 
     x ↦ (x, sin xW, cos xW),      W ~ N(0, scale²), fixed                        Rahimi & Recht 2007; Tancik et al. 2020
+    x ↦ (x, sin kx_i, cos kx_i),  each coordinate i by itself, k chosen
     t ↦ (sin tω_k, cos tω_k),     ω_k = 10000^{−k/(K−1)}, k = 0 … K−1            Vaswani et al. 2017; Ho et al. 2020
     t ↦ (sin 2πtw, cos 2πtw),     w ~ N(0, scale²), fixed                        Song et al. 2021
 
@@ -10,6 +11,7 @@ about 1/scale, in the units of x. Times of chains are whole numbers 0, 1, …; t
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +47,24 @@ class FourierFeatures(nn.Module):
     def extra_repr(self) -> str:
         """Sizes, as in the constructor."""
         return f"{self.frequencies.shape[0]}, columns={self.frequencies.shape[1]}"
+
+
+class AxisWaves(nn.Module):
+    """x (n, d) -> (x, sin kx_i, cos kx_i) for each coordinate i and each frequency k, (n, d + 2·d·frequencies).
+
+    >>> AxisWaves(2, [1.0, 2.0])(torch.zeros(3, 2)).shape
+    torch.Size([3, 10])
+    """
+
+    def __init__(self, inputs: int, frequencies: Sequence[float]):
+        super().__init__()
+        self.outputs = inputs * (1 + 2 * len(frequencies))
+        self.register_buffer("frequencies", torch.as_tensor(frequencies))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Frequencies are in radians per unit of x."""
+        phase = (x[..., None] * self.frequencies).flatten(1)
+        return torch.cat([x, phase.sin(), phase.cos()], 1)
 
 
 class SinusoidalTime(nn.Module):

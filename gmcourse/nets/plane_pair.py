@@ -15,28 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from gmcourse.nets.denoiser import check_context
-from gmcourse.nets.embedding import SinusoidalTime, times_for
+from gmcourse.nets.embedding import AxisWaves, SinusoidalTime, times_for
 from gmcourse.nets.mlp import MLP
 
 LEAKY = partial(nn.LeakyReLU, 0.2)
-
-
-class AxisWaves(nn.Module):
-    """x (n, d) -> (x, sin kx_i, cos kx_i) for each coordinate i and each frequency k, (n, d + 2·d·frequencies).
-
-    >>> AxisWaves(2, [1.0, 2.0])(torch.zeros(3, 2)).shape
-    torch.Size([3, 10])
-    """
-
-    def __init__(self, inputs: int, frequencies: Sequence[float]):
-        super().__init__()
-        self.outputs = inputs * (1 + 2 * len(frequencies))
-        self.register_buffer("frequencies", torch.as_tensor(frequencies))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Frequencies are in radians per unit of x."""
-        phase = (x[..., None] * self.frequencies).flatten(1)
-        return torch.cat([x, phase.sin(), phase.cos()], 1)
 
 
 class PointGenerator(nn.Module):

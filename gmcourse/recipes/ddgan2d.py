@@ -17,8 +17,9 @@ from gmcourse.compositions.diffused_critic import DiffusedCritic
 from gmcourse.diffusion.schedule import DiscreteDiffusion, betas_of_levels
 from gmcourse.gan.gan import GAN
 from gmcourse.gan.regularisers import R1
+from gmcourse.nets.embedding import AxisWaves
 from gmcourse.nets.mlp import MLP
-from gmcourse.nets.plane_pair import LEAKY, AxisWaves, PointCritic, PointGenerator
+from gmcourse.nets.plane_pair import LEAKY, PointCritic, PointGenerator
 from gmcourse.nets.preconditioned import Preconditioned
 from gmcourse.recipes.gan2d import late
 from gmcourse.recipes.measures import modes

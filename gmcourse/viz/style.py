@@ -21,6 +21,7 @@ PALETTE = tuple(f"#{rgb}" for rgb in "0173b2 de8f05 029e73 d55e00 cc78bc ca9161 
 BLUE, ORANGE, GREEN, VERMILION = PALETTE[:4]
 INK = "#262626"
 DENSITY = LinearSegmentedColormap.from_list("gmcourse-density", ("#ffffff", "#b5d5eb", BLUE, "#012c45"))
+PLATE = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}  # behind words on a picture
 
 
 @cache

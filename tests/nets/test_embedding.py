@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 
-from gmcourse.nets.embedding import FourierTime, SinusoidalTime, times_for
+from gmcourse.nets.embedding import AxisWaves, FourierTime, SinusoidalTime, times_for
+
+
+def test_waves_are_of_each_coordinate_by_itself_and_have_the_period_that_is_asked_for():
+    waves, x = AxisWaves(2, [math.pi / 2, math.pi]), torch.randn(50, 2)
+    moved = waves(x + torch.tensor([4.0, 0.0]))[:, 2:]
+    assert moved.sub(waves(x)[:, 2:]).abs().max() < 1e-5
+    half = waves(x + torch.tensor([1.0, 0.0]))[:, 2:]
+    changed = half.sub(waves(x)[:, 2:]).abs().amax(0) > 0.1
+    assert changed.tolist() == [True, True, False, False] * 2
 
 
 def test_sinusoidal_times_are_the_waves_of_the_paper():

@@ -7,17 +7,8 @@ import torch
 from torch import nn
 
 from gmcourse.diffusion.schedule import DiscreteDiffusion, vp_betas
-from gmcourse.nets.plane_pair import AxisWaves, PointCritic, PointGenerator
+from gmcourse.nets.plane_pair import PointCritic, PointGenerator
 from gmcourse.nets.preconditioned import Preconditioned
-
-
-def test_waves_are_of_each_coordinate_by_itself_and_have_the_period_that_is_asked_for():
-    waves, x = AxisWaves(2, [math.pi / 2, math.pi]), torch.randn(50, 2)
-    moved = waves(x + torch.tensor([4.0, 0.0]))[:, 2:]
-    assert moved.sub(waves(x)[:, 2:]).abs().max() < 1e-5
-    half = waves(x + torch.tensor([1.0, 0.0]))[:, 2:]
-    changed = half.sub(waves(x)[:, 2:]).abs().amax(0) > 0.1
-    assert changed.tolist() == [True, True, False, False] * 2
 
 
 @pytest.mark.parametrize("shape", [(), (2,), (1, 2, 2)])

@@ -120,7 +120,7 @@ def denoising_posterior() -> Explorer:
         axes[1].plot(x, 0, "o", color=style.INK, markersize=8, markeredgecolor="white", clip_on=False, zorder=5)
         count = int(humps[k])
         words = f"{count} hump{'s' if count > 1 else ''}\nKL = {_short(float(gaps[k]))} nats"
-        axes[1].text(0.02, 0.98, words, transform=axes[1].transAxes, va="top", fontsize=12, bbox=PLATE)
+        axes[1].text(0.02, 0.98, words, transform=axes[1].transAxes, va="top", fontsize=12, bbox=style.PLATE)
         axes[2].plot(STEPS, mean.where(mean >= LEAST, torch.nan), color="0.45", linewidth=1.5, linestyle=(0, (4, 3)))
         axes[2].plot(STEPS, gaps.where(gaps >= LEAST, torch.nan), color=style.VERMILION)
         for number in humps.unique().tolist():
@@ -153,7 +153,6 @@ def _short(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}" if value >= 1e-3 else f"{value:.0e}".replace("e-0", "e−")
 
 
-PLATE = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
 WORDS = (
     (("$q(x_u)$", style.BLUE), ("$q(x_s\\,|\\,x_t)$", style.VERMILION)),
     (("$q(x_s\\,|\\,x_t)$", style.VERMILION), ("best Gaussian", style.BLUE)),

@@ -29,8 +29,9 @@ def noised(model: DenoisingDiffusionGAN, drawings: Tensor, seeds: int, seed: int
     """x_k of drawings (m, c, h, w) for all k, x_0 the drawings: (T + 1, m, seeds, c, h, w), one ε per seed for all."""
     generator = torch.Generator().manual_seed(seed)
     eps = torch.randn(seeds, *drawings.shape[1:], generator=generator)
-    alphas = torch.cat([torch.ones(1), model.chain.alpha_bars.float()]).reshape(-1, 1, 1, 1, 1, 1)
-    return alphas.sqrt() * drawings[:, None] + (1 - alphas).sqrt() * eps
+    starts = drawings[:, None].expand(-1, seeds, -1, -1, -1)
+    later = [model.chain.q_sample(starts, t, eps.expand_as(starts)) for t in range(len(model.chain))]
+    return torch.stack([starts, *later])
 
 
 def walked_back(model: DenoisingDiffusionGAN, noisy: Tensor, seed: int) -> Tensor:

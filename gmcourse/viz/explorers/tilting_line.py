@@ -118,7 +118,7 @@ def tilting_line() -> Explorer:
             axes[2].plot(tilt, min(float(value), TOP), "o", color=colour, markersize=8, clip_on=False)
         log_z, kl, share = (float(value) for value in here)
         words = f"log Z = {log_z:z.2f}\nKL = {_short(kl)} nats\n{100 * share:.1f} % of draws count".replace("-", "−")
-        axes[2].text(0.97, 0.96, words, transform=axes[2].transAxes, ha="right", va="top", fontsize=12, bbox=PLATE)
+        axes[2].text(0.97, 0.96, words, transform=axes[2].transAxes, ha="right", va="top", fontsize=12, bbox=style.PLATE)
 
     return Explorer(
         compute,
@@ -146,7 +146,6 @@ def _short(value: float) -> str:
     return f"{max(value, 0):.3f}" if value < 100 else f"{value:.0f}"
 
 
-PLATE = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 2}
 WORDS = (
     (("q", style.BLUE), ("$e^{-\\lambda E}$", style.ORANGE)),
     (("$q\\,e^{-\\lambda E}/Z$", style.VERMILION), ("data", style.INK)),
