@@ -11,6 +11,7 @@ with t_s, t_b linear in an embedding of t, and ζ_s, ζ_b in ζ. The last layer 
 the net: its first output is 0.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -39,6 +40,8 @@ class UNet(nn.Module):
             first level, for as many channels (Hoogeboom et al. 2023). 1 leaves the image as it is.
         pyramid: at each halving the image, halved as well and brought to as many channels, is added to what the blocks have
             made of it, (h + image)/√2, and the sum goes on as both (NCSN++'s progressive input).
+        places: a learned map is added at the door, and at the bottom one that is linear in ζ, (h + map)/√2. Convolutions are
+            the same everywhere and learn where they are from the border only, which is not enough to draw from pure noise.
         fir: sizes change through the filter [1, 3, 3, 1] instead of by means of four pixels and by copies: what is too
             fine for the smaller size fades instead of coming back as something else (as NCSN++ has it).
 
@@ -61,6 +64,7 @@ class UNet(nn.Module):
         patch: int = 1,
         fir: bool = False,
         pyramid: bool = False,
+        places: bool = False,
     ):
         super().__init__()
         _check(image, width, multipliers, blocks, attention, patch)
@@ -73,6 +77,7 @@ class UNet(nn.Module):
             return Block(before, after, vector, context, resize=resize, attend=attend, dropout=dropout, fir=fir)
 
         self.enter = nn.Conv2d(image[0] * patch**2, width, 3, padding=1)
+        self.places = nn.Parameter(torch.zeros(width, *(side // patch for side in image[1:]))) if places else None
         self.pyramid = nn.ModuleList() if pyramid else None
         beside = image[0] * patch**2
         self.down, self.up, channels, kept = nn.ModuleList(), nn.ModuleList(), width, [width]
@@ -86,6 +91,10 @@ class UNet(nn.Module):
                 if pyramid:
                     self.pyramid.append(nn.Conv2d(beside, channels, 3, padding=1))
                     beside = channels
+        foot = [side // (patch * 2 ** (len(multipliers) - 1)) for side in image[1:]]
+        self.drawn = None
+        if places and context:
+            self.drawn = nn.Sequential(nn.Linear(context, channels * math.prod(foot)), nn.Unflatten(1, (channels, *foot)))
         self.bottom = nn.ModuleList([block(channels, channels, attend=True), block(channels, channels)])
         for level, multiplier in reversed(list(enumerate(multipliers))):
             for _ in range(blocks + 1):
@@ -104,12 +113,15 @@ class UNet(nn.Module):
             raise ValueError(f"x must have shape ({', '.join(map(str, ('n', *self.image)))}); got {tuple(x.shape)}")
         vectors = [self.time(times_for(t, x)), *check_context(context, x, self.context)]
         image = F.pixel_unshuffle(x, self.patch)
-        kept, pyramid = [h := self.enter(image)], iter(self.pyramid or ())
+        h = self.enter(image)
+        kept, pyramid = [h := h if self.places is None else h + self.places], iter(self.pyramid or ())
         for block in self.down:
             h = block(h, *vectors)
             if block.resize and self.pyramid is not None:
                 image = h = (h + next(pyramid)(resized(image, "down", self.fir))) * 0.5**0.5
             kept.append(h)
+        if self.drawn is not None:
+            h = (h + self.drawn(context)) * 0.5**0.5
         for block in self.bottom:
             h = block(h, *vectors)
         for block in self.up:

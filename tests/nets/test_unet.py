@@ -263,3 +263,33 @@ def test_a_pyramid_beside_patches_starts_with_the_patches_and_every_parameter_is
 def test_without_a_pyramid_there_are_no_weights_of_one():
     plain, more = (UNet((2, 8, 8), width=4, multipliers=(1, 2), attention=(), pyramid=there) for there in (False, True))
     assert set(more.state_dict()) - set(plain.state_dict()) == {"pyramid.0.weight", "pyramid.0.bias"}
+
+
+@pytest.mark.parametrize("places", [False, True])
+def test_only_with_places_it_draws_by_itself_what_is_not_in_the_image(places):
+    """Of an image that is the same everywhere a net of convolutions makes one that is the same beyond the border's reach,
+    twelve pixels here, whatever the context says."""
+    net = awake(UNet((1, 32, 32), width=4, multipliers=(1,), attention=(), context=3, places=places))
+    with torch.no_grad():
+        drawn = net(torch.ones(1, 1, 32, 32), torch.tensor(0.5), normal(1, 3))[0, 0, 13:-13, 13:-13]
+    assert (drawn.std() > 1e-2) if places else (drawn.std() < 1e-5)
+
+
+def test_places_are_a_map_at_the_door_and_one_for_each_context_at_the_bottom():
+    settings = {"width": 4, "multipliers": (1, 2), "patch": 2, "context": 3}
+    plain, more = (UNet((2, 8, 12), **settings, places=there) for there in (False, True))
+    added = {key: tuple(value.shape) for key, value in more.state_dict().items() if key not in plain.state_dict()}
+    assert added == {"places": (4, 4, 6), "drawn.0.weight": (8 * 2 * 3, 3), "drawn.0.bias": (8 * 2 * 3,)}
+    silent = UNet((2, 8, 12), **settings | {"context": 0}, places=True).state_dict()
+    assert "places" in silent and not any(key.startswith("drawn") for key in silent)
+
+
+def test_the_map_of_the_context_is_added_where_the_bottom_begins():
+    net = awake(UNet((1, 8, 8), width=4, multipliers=(1,), attention=(), context=2, places=True))
+    maps, found, context = [], [], normal(3, 2)
+    net.bottom[0].register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    net.down[-1].register_forward_hook(lambda net, inputs, said: maps.append(said))
+    with torch.no_grad():
+        net(normal(3, 1, 8, 8), torch.tensor(0.3), context)
+        wanted = (maps[0] + net.drawn[0](context).reshape(3, 4, 8, 8)) / math.sqrt(2)
+    assert torch.allclose(found[0], wanted, atol=1e-6)
