@@ -139,6 +139,10 @@ class DenoisingDiffusionGAN(GenerativeModel):
         mean, variance = self.chain.posterior(self.predict(xt, t, z), xt, t)
         return mean + variance.sqrt() * eps
 
+    def latents(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """z ~ N(0, I) for each of x (n, *event_shape), (n, latent)."""
+        return normal_like(x.new_empty(len(x), self.latent), generator)
+
     def draw(self, xt: Tensor, t: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """A draw of x_{t−1} given x_t (n, *event_shape) at t (n,), differentiable in the weights."""
         return self.reverse(xt, t, self.latents(xt, generator), normal_like(xt, generator))
@@ -185,10 +189,6 @@ class DenoisingDiffusionGAN(GenerativeModel):
         t = torch.randint(len(self.chain), (len(x),), device=x.device) if t is None else t
         before, xt = self.chain.q_pair(x, t, torch.randn_like(x), torch.randn_like(x))
         return before, xt, t
-
-    def latents(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """z ~ N(0, I) for each of x (n, *event_shape), (n, latent)."""
-        return normal_like(x.new_empty(len(x), self.latent), generator)
 
     def extra_repr(self) -> str:
         """The game, and what is said in it."""
