@@ -37,7 +37,16 @@ ROWS = (
         explorer="gmcourse.viz.explorers:denoising_posterior",
         test="tests/diffusion/test_denoising_posterior.py::test_a_mixtures_law_is_the_mixture_of_conjugate_gaussians",
     ),
-    Row("stacked-mnist", "StackedMNIST: 1000 modes", "thesis 4.4.3, 6.4.3", 11),
+    Row(
+        "stacked-mnist",
+        "StackedMNIST: 1000 modes",
+        "thesis 4.4.3, 6.4.3",
+        11,
+        code="gmcourse.metrics:stacked_mnist_modes",
+        section="11_denoising_diffusion_gan#a-thousand-modes",
+        exercise="11_denoising_diffusion_gan#a-thousand-modes",
+        test="tests/metrics/test_image_metrics.py::test_stacked_digits_are_found_in_all_the_modes_that_were_drawn",
+    ),
     Row(
         "sdedit",
         "SDEdit: stroke-based synthesis",
