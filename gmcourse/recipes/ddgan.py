@@ -50,11 +50,11 @@ def _recipe(data: str, width: int, critic: Sequence[int], measure, source: str, 
 
 
 def settling(done: float) -> float:
-    """A schedule: all of the rates for two fifths of the run, then a quarter of them, and down to 0 by a cosine.
+    """A schedule: rates fall slowly for two fifths of the run, then at once to a quarter, and down to 0 by a cosine.
 
     At large rates both players learn the coarse things fast, and then run after each other without getting nearer.
     """
-    return 1.0 if done < 0.4 else 0.25 * cosine()((done - 0.4) / 0.6)
+    return cosine()(0.8 * done) if done < 0.44 else 0.25 * cosine()((done - 0.4) / 0.6)
 
 
 LONG = {
