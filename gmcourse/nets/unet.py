@@ -91,9 +91,9 @@ class UNet(nn.Module):
                 if pyramid:
                     self.pyramid.append(nn.Conv2d(beside, channels, 3, padding=1))
                     beside = channels
-        foot = [side // (patch * 2 ** (len(multipliers) - 1)) for side in image[1:]]
         self.drawn = None
         if places and context:
+            foot = [side // (patch * 2 ** (len(multipliers) - 1)) for side in image[1:]]
             self.drawn = nn.Sequential(nn.Linear(context, channels * math.prod(foot)), nn.Unflatten(1, (channels, *foot)))
         self.bottom = nn.ModuleList([block(channels, channels, attend=True), block(channels, channels)])
         for level, multiplier in reversed(list(enumerate(multipliers))):
@@ -114,7 +114,9 @@ class UNet(nn.Module):
         vectors = [self.time(times_for(t, x)), *check_context(context, x, self.context)]
         image = F.pixel_unshuffle(x, self.patch)
         h = self.enter(image)
-        kept, pyramid = [h := h if self.places is None else h + self.places], iter(self.pyramid or ())
+        if self.places is not None:
+            h = h + self.places
+        kept, pyramid = [h], iter(self.pyramid or ())
         for block in self.down:
             h = block(h, *vectors)
             if block.resize and self.pyramid is not None:

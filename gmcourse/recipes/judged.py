@@ -7,7 +7,7 @@ from gmcourse.classifier import Classifier
 from gmcourse.compositions.tilted import Tilted
 from gmcourse.data.images import load_images
 from gmcourse.diffusion.ddpm import DDPM
-from gmcourse.metrics.modes import ModeReport, stacked_mnist_modes
+from gmcourse.metrics.modes import stacked_mnist_modes
 from gmcourse.metrics.precision_recall import improved_precision_recall
 from gmcourse.metrics.samples import frechet_distance
 from gmcourse.model import GenerativeModel, evaluating
@@ -93,17 +93,17 @@ def generated(data: str, model: GenerativeModel, x: Tensor) -> Numbers:
 
 
 @torch.no_grad()
-def modes_of(model: GenerativeModel, n: int) -> ModeReport:
-    """Of StackedMNIST's 1000 modes those that n samples reach, n a multiple of 500, by the course's classifier of digits."""
+def stacked_samples(model: GenerativeModel, n: int) -> Tensor:
+    """The first n of the samples by which `stacked` judges, n a multiple of 500."""
     generator = torch.Generator(next(model.parameters()).device).manual_seed(0)
-    fake = torch.cat([model.sample(500, generator=generator).cpu() for _ in range(n // 500)])
-    return stacked_mnist_modes(fake, feature_net("mnist"))
+    return torch.cat([model.sample(500, generator=generator).cpu() for _ in range(n // 500)])
 
 
 def stacked(model: GenerativeModel, x: Tensor) -> Numbers:
-    """Modes and their KL in nats in 26 000 samples, in the first 5000, which can be counted again in a minute, and in the
-    test images, of which there are fewer."""
-    all_, few, real = modes_of(model, 26_000), modes_of(model, 5000), stacked_mnist_modes(x, feature_net("mnist"))
+    """Of StackedMNIST's 1000 modes those that 26 000 samples reach, and their KL in nats, by the course's classifier of
+    digits; the same of the first 5000, which can be counted again in a minute; and of as many test images as there are."""
+    fake, net = stacked_samples(model, 26_000), feature_net("mnist")
+    all_, few, real = (stacked_mnist_modes(images, net) for images in (fake, fake[:5000], x))
     numbers = {"modes": all_.covered, "mode_kl": all_.kl, "modes_of_5000": few.covered, "mode_kl_of_5000": few.kl}
     return numbers | {"modes_of_data": real.covered, "mode_kl_of_data": real.kl}
 
