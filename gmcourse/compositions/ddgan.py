@@ -11,6 +11,14 @@ A discriminator tells pairs (x_{t−1}, x_t) of the forward chain from those who
                     + (γ/2) ‖∇_{x_{t−1}} D(x_{t−1}, x_t, t)‖²                                      R1, thesis (6.16)
     generator       softplus(−D(x'_{t−1}, x_t, t))                                                 thesis (6.5)
 
+With λ > 0 the generator also minimises
+
+    (λ/d) (x_0 − x'_0)·(x_0 − x''_0),   x'_0 = G_θ(x_t, z', t), x''_0 = G_θ(x_t, z'', t), z' and z'' independent
+
+whose mean over both latents is (λ/d) ‖x_0 − E_z G_θ(x_t, z, t)‖², the loss of a denoiser (chapter 5): it leads the *mean* of
+what is said to E[x_0 | x_t], says nothing of the spread around it, and is least at the true p(x_0 | x_t), as the game is.
+(The squared error of one draw is that plus the spread, and asks for none.)
+
 t is drawn for each datum, anew for each player. With one step x_t is noise and tells nothing: that is a plain GAN.
 
 Table 6.2 compares what the generator may say: x_0, as above; x_{t−1} itself ("direct"); the noise in x_t ("noise"); and a
@@ -28,8 +36,8 @@ from gmcourse.diffusion.samplers import run
 from gmcourse.diffusion.schedule import DiscreteDiffusion
 from gmcourse.gan import objectives
 from gmcourse.gan.regularisers import Regulariser, check_pair
-from gmcourse.model import GenerativeModel, Player, check_count, evaluating
-from gmcourse.sampling.sampler import normal_like
+from gmcourse.model import GenerativeModel, Player, check_count, check_not_negative, evaluating
+from gmcourse.sampling.sampler import normal_like, rows
 
 Parameterization = Literal["x0", "direct", "noise"]
 
@@ -46,6 +54,7 @@ class DenoisingDiffusionGAN(GenerativeModel):
         parameterization: what the generator says: "x0", "direct" for x_{t−1}, or "noise" for the ε of x_t.
         objective: the name of one of `OBJECTIVES`, or an `Objective`.
         regularisers: penalties on the slope in x_{t−1}, added to the discriminator's loss.
+        denoising: λ, the weight of the generator's denoising loss; 0 leaves the thesis' game, with half the work.
 
     Raises ValueError for settings that do not go together, and for nets that return another shape.
 
@@ -69,6 +78,7 @@ class DenoisingDiffusionGAN(GenerativeModel):
         parameterization: Parameterization = "x0",
         objective: str | objectives.Objective = "non-saturating",
         regularisers: Regulariser | Sequence[Regulariser] = (),
+        denoising: float = 0.0,
     ):
         super().__init__(event_shape)
         if parameterization not in get_args(Parameterization):
@@ -76,8 +86,11 @@ class DenoisingDiffusionGAN(GenerativeModel):
             raise ValueError(f"parameterization must be one of {known}; got {parameterization!r}")
         if latent != 0:
             check_count(latent, "latent")
+        if check_not_negative(denoising, "denoising") and parameterization == "direct":
+            raise ValueError(f"denoising must be 0 for a generator of x_{{t−1}} itself, which says no x_0; got {denoising}")
         self.generator, self.discriminator, self.chain = generator, discriminator, chain
         self.latent, self.parameterization, self.nfe = latent, parameterization, len(chain)
+        self.denoising = denoising
         self.objective = objectives.objective(objective)
         self.regularisers = (regularisers,) if isinstance(regularisers, Regulariser) else tuple(regularisers)
         check_pair(self.objective, *(r.name for r in self.regularisers))
@@ -103,9 +116,17 @@ class DenoisingDiffusionGAN(GenerativeModel):
         return loss + sum(penalty(lambda at: self.judge(at, xt, t), before, fake) for penalty in penalties)
 
     def generator_loss(self, x: Tensor, t: Tensor | None = None) -> Tensor:
-        """Thesis (6.5) at x_t made of data x (n, *event_shape), (n,); at times t (n,), drawn evenly unless given."""
+        """Thesis (6.5) at x_t made of data x (n, *event_shape), and the denoising loss, (n,); at times t (n,), drawn evenly
+        unless given. With λ > 0 (6.5) is the mean over both draws."""
         _, xt, t = self._pairs(x, t)
-        return self.objective.generator(self.judge(self.draw(xt, t), xt, t))
+        if self.denoising == 0:
+            return self.objective.generator(self.judge(self.draw(xt, t), xt, t))
+        twice, times = torch.cat([xt, xt]), torch.cat([t, t])
+        seen = self.predict(twice, times, self.latents(twice))
+        before = self.restore(seen, twice, times, torch.randn_like(twice))
+        game = self.objective.generator(self.judge(before, twice, times)).unflatten(0, (2, -1)).mean(0)
+        one, other = rows(x - seen[: len(x)]), rows(x - seen[len(x) :])
+        return game + self.denoising * (one * other).mean(1)
 
     def judge(self, before: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """The discriminator's logits (n,) of x_{t−1} and x_t, (n, *event_shape) both, at t (n,)."""
@@ -136,7 +157,11 @@ class DenoisingDiffusionGAN(GenerativeModel):
         """
         if self.parameterization == "direct":
             return self.say(xt, t, z)
-        mean, variance = self.chain.posterior(self.predict(xt, t, z), xt, t)
+        return self.restore(self.predict(xt, t, z), xt, t, eps)
+
+    def restore(self, x0: Tensor, xt: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """x_{t−1} of the chain between x_0 and x_t, with the noise ε of the posterior, (n, *event_shape) all of them."""
+        mean, variance = self.chain.posterior(x0, xt, t)
         return mean + variance.sqrt() * eps
 
     def latents(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -194,4 +219,5 @@ class DenoisingDiffusionGAN(GenerativeModel):
         """The game, and what is said in it."""
         names = ", ".join(r.name for r in self.regularisers) or "nothing"
         game = f"objective={self.objective.name}, regularised by {names}"
-        return f"T={len(self.chain)}, latent={self.latent}, parameterization={self.parameterization!r}, {game}"
+        denoising = f", denoising={self.denoising:g}" if self.denoising else ""
+        return f"T={len(self.chain)}, latent={self.latent}, parameterization={self.parameterization!r}, {game}{denoising}"

@@ -194,6 +194,84 @@ def test_losses_are_cross_entropy_and_its_non_saturating_half():
     assert model.generator_loss(x, t).sub(-wrong.log()).abs().max() < 1e-4
 
 
+class Bent(nn.Module):
+    """The oracle with an error: its answers shifted, and drawn away from their mean (0: true)."""
+
+    def __init__(self, chain):
+        super().__init__()
+        self.draw, self.shift, self.spread = Oracle(chain), nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x, t, z):
+        mean = self.draw(x, t)
+        return mean + self.shift + (1 + self.spread) * (self.draw(x, t, z) - mean)
+
+
+class Blind(nn.Module):
+    """Cannot tell: logits 0."""
+
+    def forward(self, before, x, t):
+        return torch.zeros(len(x))
+
+
+def denoising_part(model, x, t):
+    """λ/d times the product, without the game: a blind discriminator makes (6.5) ln 2."""
+    model.discriminator = Blind()
+    return model.generator_loss(x, t) - math.log(2)
+
+
+def test_the_denoising_loss_is_that_of_the_mean_whatever_the_spread():
+    """E (x_0 − x'_0)(x_0 − x''_0) = E (x_0 − E_z x'_0)², which for the oracle is the width of p(x_0 | x_t); with a shift δ
+    that plus δ², with twice the spread the same."""
+    chain, x = DiscreteDiffusion(vp_betas(4)), DATA.sample((100_000,))
+    model = DenoisingDiffusionGAN(Bent(chain), Judge(), chain, event_shape=(), latent=2, denoising=3.0)
+    t = torch.full((len(x),), 1)
+    xt = chain.q_sample(x, t, torch.randn_like(x))
+    width = float((x - Oracle(chain)(xt, t)).square().mean())
+    for shift, spread, wanted in ((0.0, 0.0, width), (0.7, 0.0, width + 0.49), (0.0, 1.0, width), (0.0, -1.0, width)):
+        with torch.no_grad():
+            model.generator.shift.fill_(shift)
+            model.generator.spread.fill_(spread)
+            found = denoising_part(model, x, t)
+        assert abs(float(found.mean()) / 3 - wanted) < 4 * float(found.std()) / 3 / math.sqrt(len(x)) + 0.02 * width
+
+
+def test_the_true_posterior_is_at_rest_in_the_denoising_loss():
+    """Its slope in the shift and in the spread is 0 there, with all times mixed; a squared error pulls the spread."""
+    torch.manual_seed(0)
+    chain, x = DiscreteDiffusion(vp_betas(4)), DATA.sample((20_000,))
+    model = DenoisingDiffusionGAN(Bent(chain), Judge(), chain, event_shape=(), latent=2, denoising=1.0)
+    found = [
+        torch.autograd.grad(denoising_part(model, part, None).mean(), [model.generator.shift, model.generator.spread])
+        for part in x.split(400)
+    ]
+    slopes = torch.tensor(found)
+    assert (slopes.mean(0).abs() < 4 * slopes.std(0) / math.sqrt(len(slopes))).all()
+    _, xt, t = model._pairs(x, None)
+    squared = (x - model.predict(xt, t, model.latents(x))).square().mean()
+    assert float(torch.autograd.grad(squared, model.generator.spread)[0]) > 20 * float(slopes[:, 1].mean().abs())
+
+
+def test_the_denoising_loss_is_per_dimension_and_leaves_the_game_as_it_is():
+    """With no noise on the way but z, in 2-D: the mean of (6.5) over two draws, and λ/d times their inner product."""
+    model, x, t = small(denoising=5.0), torch.randn(6, 2), torch.zeros(6, dtype=torch.long)
+    torch.manual_seed(1)
+    _, xt, _ = model._pairs(x, t)
+    draws = model.predict(torch.cat([xt, xt]), torch.cat([t, t]), model.latents(torch.cat([xt, xt]))).chunk(2)
+    game = sum(-model.judge(draw, xt, t).sigmoid().log() for draw in draws) / 2
+    wanted = game + 5.0 * (x - draws[0]).mul(x - draws[1]).sum(1) / 2
+    torch.manual_seed(1)
+    assert model.generator_loss(x, t).sub(wanted).abs().max() < 1e-4
+
+
+def test_without_latents_the_denoising_loss_is_the_squared_error():
+    model, x, t = small(latent=0, denoising=1.0), torch.randn(6, 2), torch.zeros(6, dtype=torch.long)
+    torch.manual_seed(1)
+    _, xt, _ = model._pairs(x, t)
+    wanted = (x - model.predict(xt, t, torch.empty(6, 0))).square().mean(1)
+    torch.manual_seed(1)
+    assert denoising_part(model, x, t).sub(wanted).abs().max() < 1e-5
+
+
 def test_no_gradient_of_the_discriminators_loss_reaches_the_generator():
     model = small()
     model.discriminator_loss(torch.randn(8, 2)).mean().backward()
@@ -261,6 +339,8 @@ def test_a_trained_model_has_both_modes_of_each_datum():
         ({"parameterization": "v"}, "parameterization must be one of x0, direct, noise; got 'v'"),
         ({"latent": -1}, "latent must be a positive whole number; got -1"),
         ({"objective": "wasserstein"}, "needs a Lipschitz critic"),
+        ({"denoising": -1.0}, "denoising must not be negative; got -1.0"),
+        ({"denoising": 1.0, "parameterization": "direct"}, "denoising must be 0 for a generator of x_{t−1} itself"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, message):
