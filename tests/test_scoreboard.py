@@ -14,7 +14,7 @@ from gmcourse.metrics import scoreboard as measuring
 from gmcourse.metrics.scoreboard import Board, Row
 from gmcourse.model import GenerativeModel
 from gmcourse.recipes import Recipe
-from gmcourse.recipes.latent_flow import BETAS, FIT, SHAPES, TABLE
+from gmcourse.recipes.latent_flow import BETAS, FIT, PICTURES, TABLE
 from gmcourse.scoreboard import budget, shipped
 from gmcourse.scoreboard.run import datasets
 from gmcourse.viz.trilemma import SIDES, trilemma_figure
@@ -291,7 +291,7 @@ def test_results_that_come_with_the_course_are_whole_and_small(folder, monkeypat
     trilemma_figure(board)
 
 
-@pytest.mark.parametrize("data", SHAPES)
+@pytest.mark.parametrize("data", PICTURES)
 def test_the_comparison_of_chapter_8_is_whole_and_small(data, monkeypatch):
     monkeypatch.undo()
     board = scoreboard.results(f"autoencoders_{data}")

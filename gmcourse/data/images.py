@@ -32,7 +32,7 @@ from gmcourse.data.folder import folder_classes, load_celeba, load_folder, load_
 from gmcourse.data.formats import scale
 from gmcourse.data.stacked import stacked_mnist
 
-__all__ = ["NAMES", "OFFLINE", "DataCorrupt", "DataUnavailable", "class_names", "emoji_names", "load_images",
+__all__ = ["NAMES", "OFFLINE", "SHAPES", "DataCorrupt", "DataUnavailable", "class_names", "emoji_names", "load_images",
            "stacked_mnist"]
 
 STACKED = {"train": 10_000, "test": 2_000}
@@ -41,6 +41,8 @@ FOLDERS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
 
 OFFLINE = (*shipped.SHIPPED, "stacked_mnist")
 NAMES = (*OFFLINE, *published.PUBLISHED, *FOLDERS)
+SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "emoji": (3, 32, 32),
+          "stacked_mnist": (3, 28, 28)}  # (c, h, w) of the offline sets, for nets that are built before data are loaded
 
 
 def load_images(name: str, split: str = "train", *, root: str | Path | None = None,

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 
 from gmcourse.compositions.ddgan import DenoisingDiffusionGAN
+from gmcourse.data.images import SHAPES
 from gmcourse.diffusion.schedule import DiscreteDiffusion, betas_of_levels, vp_betas
 from gmcourse.fit import cosine
 from gmcourse.gan.regularisers import R1, Lazy
@@ -17,7 +18,6 @@ from gmcourse.recipes.judged import generated, stacked
 from gmcourse.recipes.recipe import Recipe
 
 STEPS, LATENT, STYLE = 4, 32, 64
-SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "emoji": (3, 32, 32), "stacked_mnist": (3, 28, 28)}
 SMALL, LARGE = (24, (12, 32, 64, 64)), (32, (16, 32, 64, 128))  # width of the generator, channels of the discriminator
 LEVELS = (0.25, 0.8, 2.5, 100.0)  # σ/α of the emoji's chain: (6.15) has 0.95, 3.4, 17, 150, too far for the last step
 PICTURES = {"mnist": (SMALL, 6000), "fashion_mnist": (SMALL, 3000)}  # and steps

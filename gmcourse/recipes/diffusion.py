@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from gmcourse.data.images import SHAPES
 from gmcourse.diffusion.ddpm import DDPM
 from gmcourse.diffusion.schedule import DiscreteDiffusion, linear_betas
 from gmcourse.fit import cosine
@@ -10,14 +11,13 @@ from gmcourse.recipes.judged import denoised
 from gmcourse.recipes.recipe import Recipe
 
 _FIT = {"batch_size": 64, "lr": 1.5e-3, "schedule": cosine(0.05), "ema": 0.998, "checkpoint_every": 100}
-_SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "emoji": (3, 32, 32)}
 _CLASSES = 10  # of each of them
 
 
 def image_ddpm(data: str, **net) -> DDPM:
     """Ho et al.'s chain of 1000 steps, seen through v: ε alone is poor where there is little else (chapter 5). Samples by
     50 steps of DDIM."""
-    shape = _SHAPES[data]
+    shape = SHAPES[data]
     settings = {"parameterization": "v", "levels": 256, "variance": "small", "steps": 50, "eta": 0.0, "classes": _CLASSES}
     chain = DiscreteDiffusion(linear_betas())
     return DDPM(UNet(shape, context=_CLASSES, **net), chain, event_shape=shape, **settings)

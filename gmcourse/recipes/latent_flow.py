@@ -27,7 +27,7 @@ from gmcourse.compositions import (
     vampprior_vae,
 )
 from gmcourse.compositions.wae import IMQ, SCALES
-from gmcourse.data.images import load_images
+from gmcourse.data.images import SHAPES, load_images
 from gmcourse.fit import cosine
 from gmcourse.flows import Flow, neural_spline_flow, real_nvp
 from gmcourse.flows.linear import ActNorm
@@ -45,7 +45,7 @@ from gmcourse.vae import VAE, GaussianEncoder, mlp_vae
 LATENT, WIDTH, HIDDEN = 20, 8, 256
 UNIT = 2.0  # pixels in [−1, 1] differ by twice what they would in [0, 1]
 CONTEXT = 16  # numbers that steer the flow of a posterior
-SHAPES = {"mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "emoji": (3, 32, 32)}
+PICTURES = ("mnist", "fashion_mnist", "emoji")
 FIT = {"steps": 1000, "batch_size": 64, "schedule": cosine(), "clip": 100.0, "checkpoint_every": 500}
 BETAS = (1, 10, 100, 400)
 PLANE_BETAS = (1, 10, 50, 100, 400)
@@ -217,4 +217,4 @@ HOLE = Recipe(
     gap_to_truth,
     LIVE,
 )
-RECIPES = (*(recipe for data in SHAPES for recipe in _of(data)), *_plane("mnist"), HOLE)
+RECIPES = (*(recipe for data in PICTURES for recipe in _of(data)), *_plane("mnist"), HOLE)

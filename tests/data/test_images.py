@@ -10,10 +10,8 @@ from sklearn.datasets import load_digits
 
 from gmcourse.data import shipped
 from gmcourse.data.errors import DataCorrupt, DataUnavailable
-from gmcourse.data.images import NAMES, OFFLINE, class_names, emoji_names, load_images, stacked_mnist
+from gmcourse.data.images import NAMES, OFFLINE, SHAPES, class_names, emoji_names, load_images, stacked_mnist
 
-SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "fashion_mnist": (1, 28, 28), "emoji": (3, 32, 32),
-          "stacked_mnist": (3, 28, 28)}
 SIZES = {"digits": (1437, 360), "mnist": (4000, 1000), "fashion_mnist": (10000, 2000), "emoji": (1721, 190),
          "stacked_mnist": (10000, 2000)}
 
