@@ -16,8 +16,9 @@ With λ > 0 the generator also minimises
     (λ/d) (x_0 − x'_0)·(x_0 − x''_0),   x'_0 = G_θ(x_t, z', t), x''_0 = G_θ(x_t, z'', t), z' and z'' independent
 
 whose mean over both latents is (λ/d) ‖x_0 − E_z G_θ(x_t, z, t)‖², the loss of a denoiser (chapter 5): it leads the *mean* of
-what is said to E[x_0 | x_t], says nothing of the spread around it, and is least at the true p(x_0 | x_t), as the game is.
-(The squared error of one draw is that plus the spread, and asks for none.)
+what is said to E[x_0 | x_t] and says nothing about the spread around it. It is least where that mean is right, at the true
+p(x_0 | x_t) among others, which is also where the game rests. (The squared error of one draw is that plus the spread, and
+presses the spread to 0.)
 
 t is drawn for each datum, anew for each player. With one step x_t is noise and tells nothing: that is a plain GAN.
 
@@ -54,7 +55,7 @@ class DenoisingDiffusionGAN(GenerativeModel):
         parameterization: what the generator says: "x0", "direct" for x_{t−1}, or "noise" for the ε of x_t.
         objective: the name of one of `OBJECTIVES`, or an `Objective`.
         regularisers: penalties on the slope in x_{t−1}, added to the discriminator's loss.
-        denoising: λ, the weight of the generator's denoising loss; 0 leaves the thesis' game, with half the work.
+        denoising: λ, the weight of the generator's denoising loss; 0 leaves the thesis' game and half the generator's work.
 
     Raises ValueError for settings that do not go together, and for nets that return another shape.
 
@@ -117,7 +118,7 @@ class DenoisingDiffusionGAN(GenerativeModel):
 
     def generator_loss(self, x: Tensor, t: Tensor | None = None) -> Tensor:
         """Thesis (6.5) at x_t made of data x (n, *event_shape), and the denoising loss, (n,); at times t (n,), drawn evenly
-        unless given. With λ > 0 (6.5) is the mean over both draws."""
+        unless given. With λ > 0 (6.5) is the mean over both draws, which are judged in one batch."""
         _, xt, t = self._pairs(x, t)
         if self.denoising == 0:
             return self.objective.generator(self.judge(self.draw(xt, t), xt, t))

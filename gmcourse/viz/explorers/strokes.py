@@ -56,7 +56,7 @@ def strokes(model: DenoisingDiffusionGAN, drawings: Mapping[str, Tensor], *, see
         seed: of all of them.
 
     All pictures are made beforehand, `RESULTS` · seeds · drawings of them from each k, in T(T + 1)/2 passes of the net over
-    so many: about a second on one core for `ddgan_emoji`, five drawings and three seeds.
+    so many: about a second and a half on one core for `ddgan_emoji`, five drawings and three seeds.
     Raises ValueError for models that are none of images, and for drawings of another shape or range.
     """
     _check(model, drawings)
