@@ -222,7 +222,8 @@ class Explorer:
         right = [self._image if self._hotspots is None else self._layers()]
         self._show()
         if self.caption:
-            layout = {"width": f"{self._image.width}px"}
+            narrow = "calc(100% - 4px)"  # a page may be narrower than the picture, which it shrinks; 4px are the margins
+            layout = {"width": f"{self._image.width}px", "max_width": narrow}
             words = f'<p style="line-height: 1.35; margin: 0.3em 0">{escape(self.caption)}</p>'
             right.append(ipywidgets.HTML(words, layout=layout))
         self._box = ipywidgets.Box(

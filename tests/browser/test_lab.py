@@ -152,6 +152,20 @@ def test_a_slider_moves_the_picture(lab, page, screenshots):
     assert (box["height"], box["width"]) == expected.shape[:2]  # one pixel of the picture is one of the page
 
 
+def test_on_a_narrow_page_the_caption_is_not_cut_off(lab, page, screenshots):
+    source = "from gmcourse.viz.explorers.landscape import mixture_landscape\nmixture_landscape()"
+    open_notebook(page, lab.add("narrow.ipynb", notebook(source)))
+    run_all(page)
+    page.set_viewport_size({"width": 700, "height": 900})  # only now: Lab hides its indicator on such a page
+    output, _, picture = explorer_in(page)
+    page.wait_for_timeout(500)
+    page.screenshot(path=screenshots / "narrow.png")
+    right = output.bounding_box()["x"] + output.bounding_box()["width"]
+    assert picture.bounding_box()["width"] < pixels(mixture_landscape().picture()).shape[1]  # narrow indeed
+    words = output.locator(".widget-html p").bounding_box()
+    assert words["x"] + words["width"] <= right + 1
+
+
 @pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
 def test_a_chapter_runs_and_its_first_slider_moves_the_picture(lab, page, screenshots, path):
     open_notebook(page, lab.add(path.name, up_to_first_explorer(path)))
