@@ -37,6 +37,7 @@ from gmcourse.diffusion.samplers import run
 from gmcourse.diffusion.schedule import DiscreteDiffusion
 from gmcourse.gan import objectives
 from gmcourse.gan.regularisers import Regulariser, check_pair
+from gmcourse.gradient import one_per_row
 from gmcourse.model import GenerativeModel, Player, check_count, check_not_negative, evaluating
 from gmcourse.sampling.sampler import normal_like, rows
 
@@ -131,11 +132,7 @@ class DenoisingDiffusionGAN(GenerativeModel):
 
     def judge(self, before: Tensor, xt: Tensor, t: Tensor) -> Tensor:
         """The discriminator's logits (n,) of x_{t−1} and x_t, (n, *event_shape) both, at t (n,)."""
-        logits = self.discriminator(before, xt, t)
-        if logits.shape != (len(xt),):
-            came = f"{tuple(logits.shape)} for x of shape {tuple(xt.shape)}"
-            raise ValueError(f"discriminator must return shape (n,); got {came}")
-        return logits
+        return one_per_row(lambda first: self.discriminator(first, xt, t), before, "discriminator")
 
     def say(self, xt: Tensor, t: Tensor, z: Tensor) -> Tensor:
         """What the generator itself says of x_t, (n, *event_shape), with z (n, latent): x_0, x_{t−1} or ε."""

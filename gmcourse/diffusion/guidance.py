@@ -23,6 +23,7 @@ from torch import Tensor
 from gmcourse.diffusion.samplers import Noise
 from gmcourse.diffusion.schedule import DiscreteDiffusion
 from gmcourse.diffusion.sde import Score
+from gmcourse.gradient import value_and_gradient
 from gmcourse.sampling.ode import same_shape
 
 LogLikelihood = Callable[[Tensor, Tensor], Tensor]  # x (n, *event_shape), t (n,) -> log p(y | x_t) (n,), y being fixed
@@ -81,12 +82,4 @@ def classifier_free(with_label: Score | Noise, without: Score | Noise, scale: fl
 
 def slope(log_p_y: LogLikelihood, x: Tensor, t: Tensor) -> Tensor:
     """∇ log p(y | x_t) with respect to x, like x; works where gradients are switched off, as they are when sampling."""
-    with torch.inference_mode(False), torch.enable_grad():
-        at = x.detach().clone().requires_grad_()
-        found = log_p_y(at, t.clone())  # a tensor of inference mode would not serve autograd
-        if found.shape != (len(x),):
-            raise ValueError(f"log_p_y must give one number for each x, shape ({len(x)},); got {tuple(found.shape)}")
-        if not found.requires_grad:
-            raise ValueError("log_p_y must be differentiable in x; its result has no gradient")
-        (gradient,) = torch.autograd.grad(found.sum(), at)
-    return gradient
+    return value_and_gradient(lambda at: log_p_y(at, t.clone()), x.detach(), "log_p_y")[1]  # t may be of inference mode

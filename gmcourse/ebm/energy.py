@@ -19,6 +19,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from gmcourse.gradient import one_per_row, value_and_gradient
 from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.nets.mlp import MLP
 
@@ -58,11 +59,7 @@ def mlp_energy(
 
 def values(energy: Energy, x: Tensor) -> Tensor:
     """E(x) in nats, x (n, *event_shape) -> (n,); ValueError if the energy gives another shape."""
-    found = energy(x)
-    if not isinstance(found, Tensor) or found.shape != (len(x),):
-        came = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-        raise ValueError(f"energy must return shape (n,); got {came} for x of shape {tuple(x.shape)}")
-    return found
+    return one_per_row(energy, x, "energy")
 
 
 def score(energy: Energy, x: Tensor, create_graph: bool = False) -> Tensor:
@@ -70,13 +67,7 @@ def score(energy: Energy, x: Tensor, create_graph: bool = False) -> Tensor:
 
     Works under `torch.no_grad` and `torch.inference_mode`, too. Raises ValueError if E can't be differentiated.
     """
-    with torch.inference_mode(False), torch.enable_grad():
-        at = x if x.requires_grad else (x.clone() if x.is_inference() else x.detach()).requires_grad_()
-        found = values(energy, at)
-        if not found.requires_grad:
-            raise ValueError("energy must be differentiable in x; its result has no gradient")
-        (slope,) = torch.autograd.grad(found.sum(), at, create_graph=create_graph, materialize_grads=True)
-    return -slope
+    return -value_and_gradient(energy, x, "energy", create_graph=create_graph)[1]
 
 
 def spectral_regularisation(net: nn.Module, kinds: Kinds = (nn.Conv2d,)) -> Tensor:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from gmcourse.gan import objectives
 from gmcourse.gan.regularisers import Regulariser, check_pair, clip_weights
+from gmcourse.gradient import one_per_row
 from gmcourse.model import GenerativeModel, Player, Trainable, check_count, evaluating
 from gmcourse.nets.spectral import is_spectrally_normalised
 
@@ -78,10 +79,8 @@ class Critic(Trainable):
         """Logits (n,) of x (n, *event_shape), with labels (n,) if there are classes. Raises ValueError for others."""
         if not torch.is_grad_enabled():
             self.clip_weights()
-        logits = self.net(x) if labels is None else self.net(x, one_hot(labels, self.classes, x))
-        if logits.shape != (len(x),):
-            raise ValueError(f"critic must give shape (n,); got {tuple(logits.shape)} for x of shape {tuple(x.shape)}")
-        return logits
+        told = () if labels is None else (one_hot(labels, self.classes, x),)
+        return one_per_row(lambda x: self.net(x, *told), x, "critic")
 
     def players(self) -> Sequence[Player]:
         """One, for a game against fakes that stay as they are."""

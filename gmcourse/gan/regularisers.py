@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gmcourse.gan.objectives import Objective, objective
+from gmcourse.gradient import value_and_gradient
 from gmcourse.model import check_count, check_positive
 from gmcourse.sampling.sampler import beside, normal_like, rows
 
@@ -196,15 +197,7 @@ def check_pair(game: str | Objective, *regularisers: str | Regulariser) -> None:
 
 def _slope(critic: Critic, x: Tensor) -> Tensor:
     """∇D at x (n, *event_shape), same shape, with a graph that leads to the weights where gradients are on."""
-    wanted = torch.is_grad_enabled()
-    with torch.enable_grad():
-        at = x.detach().requires_grad_()
-        logits = critic(at)
-        if logits.shape != (len(at),):
-            raise ValueError(f"critic must give shape (n,); got {tuple(logits.shape)} for x of shape {tuple(at.shape)}")
-        if not logits.requires_grad:
-            raise ValueError("critic must be differentiable in x; its result has no gradient")
-        return torch.autograd.grad(logits.sum(), at, create_graph=wanted, materialize_grads=True)[0]
+    return value_and_gradient(critic, x.detach(), "critic", create_graph=torch.is_grad_enabled())[1]
 
 
 def _steepness(critic: Critic, x: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from torch.distributions import Distribution
 
 from gmcourse import randomness
 from gmcourse.data.known import KnownDensity
+from gmcourse.gradient import one_per_row, value_and_gradient
 from gmcourse.model import GenerativeModel, check_count
 from gmcourse.sampling.sampler import beside
 
@@ -49,7 +50,7 @@ def evaluate(function: Function, x: Tensor, name: str) -> Tensor:
     if isinstance(owner, Distribution) and not isinstance(owner, KnownDensity):
         function = partial(_within_support, owner)
     parts = (part if there is None else part.to(there) for part in _laid_out(x, owner).split(ROWS))
-    return torch.cat([_scalars(function(part), len(part), name) for part in parts]).to(x)
+    return torch.cat([one_per_row(function, part, name) for part in parts]).to(x)
 
 
 def log_density(p: Density, x: Tensor, name: str = "p") -> Tensor:
@@ -84,12 +85,7 @@ def seeds(seed: int, k: int) -> list[int]:
 
 
 def _slope(p: Density, x: Tensor, name: str) -> Tensor:
-    with torch.enable_grad():
-        at = x.detach().requires_grad_()
-        values = log_density(p, at, name)
-        if not values.requires_grad:
-            raise ValueError(f"{name} must be differentiable in x; its log-density carries no gradient")
-        return torch.autograd.grad(values.sum(), at)[0]
+    return value_and_gradient(lambda at: log_density(p, at, name), x.detach(), name)[1]
 
 
 def _laid_out(x: Tensor, owner) -> Tensor:
@@ -108,12 +104,6 @@ def _within_support(p: Distribution, x: Tensor) -> Tensor:
         return p.log_prob(x)
     found = p.log_prob(torch.where(beside(inside, x), x, p.sample()))
     return torch.where(inside, found, -math.inf)
-
-
-def _scalars(values: Tensor, n: int, name: str) -> Tensor:
-    if values.shape != (n,):
-        raise ValueError(f"{name} must give one number for each point, shape ({n},); got {tuple(values.shape)}")
-    return values
 
 
 def _checked(log_p: Tensor, x: Tensor, wanted: str) -> Tensor:

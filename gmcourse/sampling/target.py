@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from gmcourse.gradient import one_per_row, value_and_gradient
 from gmcourse.nets.confined import Confined
 from gmcourse.sampling.backprop import energy_and_score, layers
 
@@ -39,7 +40,7 @@ class Target:
         """E(x), shape (n,), or None if only a score is known, and s(x)."""
         if self.given_score is None:
             return _differentiate(self.energy, x, energy_too=True)
-        return None if self.energy is None else _values(self.energy, x).detach(), self._score(x)
+        return None if self.energy is None else one_per_row(self.energy, x, "energy").detach(), self._score(x)
 
     def _score(self, x: Tensor) -> Tensor:
         value = self.given_score(x)
@@ -56,17 +57,5 @@ def _differentiate(energy: Function, x: Tensor, *, energy_too: bool) -> tuple[Te
         return value, slope.sub(x, alpha=2 * energy.weight)
     if x.ndim == 2 and not torch.is_autocast_enabled(x.device.type) and (found := layers(energy)):
         return energy_and_score(found, x, energy=energy_too)
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        value = _values(energy, x)
-        if not value.requires_grad:
-            raise ValueError("energy must be differentiable in x; its result has no gradient")
-        (gradient,) = torch.autograd.grad(value.sum(), x)
+    value, gradient = value_and_gradient(energy, x.detach(), "energy")
     return value.detach(), -gradient
-
-
-def _values(energy: Function, x: Tensor) -> Tensor:
-    value = energy(x)
-    if value.shape != (len(x),):
-        raise ValueError(f"energy must give one number for each chain, shape ({len(x)},); got {tuple(value.shape)}")
-    return value

@@ -235,7 +235,7 @@ def test_bad_input_is_named():
         (lambda: free.loss(torch.zeros(3, 2).long()), "x must hold floating-point numbers"),
         (lambda: strange.loss(x), r"objective must return shape \(n,\), or a scalar; got \(3, 2\) for 3 data"),
         (lambda: silent.loss(x), r"objective must return shape \(n,\), or a scalar; got float for 3 data"),
-        (lambda: flat.sample(3), r"one number for each chain, shape \(3,\); got \(3, 2\)"),
+        (lambda: flat.sample(3), r"energy must return shape \(n,\); got \(3, 2\)"),
         (lambda: flat.push(x), r"energy must return shape \(n,\); got \(3, 2\)"),
     ):
         with pytest.raises(ValueError, match=told):

@@ -174,8 +174,8 @@ X, T = torch.zeros(3, 2), torch.zeros(3)
 @pytest.mark.parametrize(
     ("call", "complaint"),
     [
-        (lambda: slope(lambda x, t: x, X, T), r"log_p_y must give one number for each x, shape \(3,\); got \(3, 2\)"),
-        (lambda: slope(lambda x, t: x.sum(), X, T), r"shape \(3,\); got \(\)"),
+        (lambda: slope(lambda x, t: x, X, T), r"log_p_y must return shape \(n,\); got \(3, 2\)"),
+        (lambda: slope(lambda x, t: x.sum(), X, T), r"shape \(n,\); got \(\)"),
         (lambda: slope(lambda x, t: t, X, T), "log_p_y must be differentiable in x"),
         (lambda: classifier_free(lambda x, t: x[:1], lambda x, t: x, 2.0)(X, T), "with_label must return the shape of x"),
     ],

@@ -206,7 +206,7 @@ def test_bad_labels_and_shapes_are_named():
         small().sample(2, labels=torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"the generator's x must have shape \(n, 2\)"):
         GAN(MLP(2, 3), MLP(2, ()), event_shape=(2,), latent=2).sample(1)
-    with pytest.raises(ValueError, match=r"critic must give shape \(n,\); got \(3, 1\)"):
+    with pytest.raises(ValueError, match=r"critic must return shape \(n,\); got \(3, 1\)"):
         Critic(MLP(2, 1), event_shape=(2,))(torch.zeros(3, 2))
 
 

@@ -252,7 +252,7 @@ PLAIN = torch.zeros(3, 2)
         (lambda: GradientPenalty(target=0), "target must be positive; got 0"),
         (lambda: Dragan(spread=0), "spread must be positive; got 0"),
         (lambda: Lazy(R1(), 0), "every must be a positive whole number; got 0"),
-        (lambda: R1()(lambda x: x, PLAIN, PLAIN), r"critic must give shape \(n,\); got \(3, 2\)"),
+        (lambda: R1()(lambda x: x, PLAIN, PLAIN), r"critic must return shape \(n,\); got \(3, 2\)"),
         (lambda: R1()(lambda x: torch.zeros(3), PLAIN, PLAIN), "critic must be differentiable in x"),
         (lambda: R1()(linear, PLAIN, PLAIN[:2]), r"same shape; got \(3, 2\) and \(2, 2\)"),
         (lambda: clip_weights(net(), 0), "bound must be positive; got 0"),
