@@ -102,6 +102,12 @@ def test_it_opens_as_trained_and_every_control_changes_the_picture(steps_explore
         assert len({steps_explorer.picture(**{control: value}) for value in values}) == len(values), control
 
 
+def test_the_mark_says_that_a_flow_was_trained_for_its_time_and_steps_of_descent_as_they_are():
+    for dynamics, mark in ((GradientFlow(0.2), "40, T as trained"), (Langevin(40, 0.01, noise=0), "40, as trained")):
+        options = short_run_steps(bowl(dynamics), DATA, chains=20).controls["steps"].options
+        assert [name for name, k in options.items() if k == 40] == [mark]
+
+
 def test_the_law_of_long_walks_narrows_with_the_noise_as_e_to_the_minus_e_over_tau(steps_explorer):
     """Its variance is τ/a."""
     x = grid(EXTENT, walks.RESOLUTION)
