@@ -2,7 +2,7 @@
 
 All see coordinates through two slow waves, and a generator's guess of x_0 (or of x_{t−1}) starts as the best linear one.
 Noise levels rise by like factors, but for the last, 8, where the modes are forgotten; those of the thesis, (6.15), are made
-for data whose detail is not a thirtieth of its spread: their last step starts from noise as wide as the modes are apart.
+for data whose detail is not a seventeenth of its spread: their last step starts from noise as wide as the modes are apart.
 """
 
 import math

@@ -120,6 +120,8 @@ def _oracle(mean: Tensor, width: Tensor, alpha_bars: Tensor) -> Generator:
 
     def generator(xt: Tensor, t: Tensor, z: Tensor) -> Tensor:
         _check(xt, t, z, len(mean))
+        if int(t.min()) < 0 or int(t.max()) >= len(alpha_bars):
+            raise ValueError(f"generator wants t in 0 … T − 1, like alpha_bars; got {int(t[0])} for T = {len(alpha_bars)}")
         a = alpha_bars.index_select(0, t)[:, None]
         total = a * width.square() + 1 - a
         guess = mean + a.sqrt() * width.square() / total * (xt - a.sqrt() * mean)

@@ -33,6 +33,13 @@ def cumulative(after):
     return betas
 
 
+def in_float32(T, a, b):
+    """The difference of two ᾱ, in single precision, made double in the end."""
+    u = torch.arange(T + 1) / T
+    kept = torch.exp(-a * u - 0.5 * (b - a) * u**2)
+    return (1 - kept[1:] / kept[:-1]).double()
+
+
 def rates(T, a, b):
     return a + (b - a) * torch.arange(1, T + 1, dtype=torch.float64) / T
 
@@ -222,6 +229,7 @@ MISTAKES = {
         ("a straight line", lambda T, a, b: torch.linspace(a / T, min(b / T, 0.999), T, dtype=torch.float64)),
         ("the thesis' numbers whatever is given", lambda T, a, b: schedule()(T, 0.1, 20.0)),
         ("at most 0.5", schedule(after=lambda i: (1 - torch.exp(-i)).clamp(max=0.5))),
+        ("float32 inside", in_float32),
         ("T + 1 of them", lambda T, a, b: schedule()(T + 1, a, b)),
         ("float32", schedule(after=lambda i: (1 - torch.exp(-i)).float())),
         ("a list", schedule(after=lambda i: (1 - torch.exp(-i)).tolist())),
