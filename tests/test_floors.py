@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "gmcourse"
 FAMILIES = {"vae", "flows", "ebm", "diffusion", "gan"}
 FLOORS = (
-    {"version", "model", "data", "nets", "sampling", "randomness", "gradient"},
+    {"version", "model", "data", "nets", "sampling", "randomness"},
     {"fit", "training", "checkpoint", "metrics", "classifier", "density_ratio", "mixture"} | FAMILIES,
     {"compositions", "viz"},
     {"zoo", "recipes", "scoreboard"},

@@ -37,8 +37,8 @@ from gmcourse.diffusion.samplers import run
 from gmcourse.diffusion.schedule import DiscreteDiffusion
 from gmcourse.gan import objectives
 from gmcourse.gan.regularisers import Regulariser, check_pair
-from gmcourse.gradient import one_per_row
 from gmcourse.model import GenerativeModel, Player, check_count, check_not_negative, evaluating
+from gmcourse.sampling.gradient import one_per_row
 from gmcourse.sampling.sampler import normal_like, rows
 
 Parameterization = Literal["x0", "direct", "noise"]
@@ -88,11 +88,11 @@ class DenoisingDiffusionGAN(GenerativeModel):
             raise ValueError(f"parameterization must be one of {known}; got {parameterization!r}")
         if latent != 0:
             check_count(latent, "latent")
-        if check_not_negative(denoising, "denoising") and parameterization == "direct":
+        self.denoising = check_not_negative(denoising, "denoising")
+        if self.denoising and parameterization == "direct":
             raise ValueError(f"denoising must be 0 for a generator of x_{{t−1}} itself, which says no x_0; got {denoising}")
         self.generator, self.discriminator, self.chain = generator, discriminator, chain
         self.latent, self.parameterization, self.nfe = latent, parameterization, len(chain)
-        self.denoising = denoising
         self.objective = objectives.objective(objective)
         self.regularisers = (regularisers,) if isinstance(regularisers, Regulariser) else tuple(regularisers)
         check_pair(self.objective, *(r.name for r in self.regularisers))
@@ -127,7 +127,7 @@ class DenoisingDiffusionGAN(GenerativeModel):
         seen = self.predict(twice, times, self.latents(twice))
         before = self.restore(seen, twice, times, torch.randn_like(twice))
         game = self.objective.generator(self.judge(before, twice, times)).unflatten(0, (2, -1)).mean(0)
-        one, other = rows(x - seen[: len(x)]), rows(x - seen[len(x) :])
+        one, other = (rows(x - said) for said in seen.chunk(2))
         return game + self.denoising * (one * other).mean(1)
 
     def judge(self, before: Tensor, xt: Tensor, t: Tensor) -> Tensor:

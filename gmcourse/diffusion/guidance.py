@@ -23,7 +23,7 @@ from torch import Tensor
 from gmcourse.diffusion.samplers import Noise
 from gmcourse.diffusion.schedule import DiscreteDiffusion
 from gmcourse.diffusion.sde import Score
-from gmcourse.gradient import value_and_gradient
+from gmcourse.sampling.gradient import value_and_gradient
 from gmcourse.sampling.ode import same_shape
 
 LogLikelihood = Callable[[Tensor, Tensor], Tensor]  # x (n, *event_shape), t (n,) -> log p(y | x_t) (n,), y being fixed

@@ -19,9 +19,9 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from gmcourse.gradient import one_per_row, value_and_gradient
 from gmcourse.nets.embedding import FourierFeatures
 from gmcourse.nets.mlp import MLP
+from gmcourse.sampling.gradient import one_per_row, value_and_gradient
 
 Energy = Callable[[Tensor], Tensor]
 Kinds = tuple[type[nn.Module], ...]

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from gmcourse.gan import objectives
 from gmcourse.gan.regularisers import Regulariser, check_pair, clip_weights
-from gmcourse.gradient import one_per_row
 from gmcourse.model import GenerativeModel, Player, Trainable, check_count, evaluating
 from gmcourse.nets.spectral import is_spectrally_normalised
+from gmcourse.sampling.gradient import one_per_row
 
 Pairs = tuple[Tensor, Tensor]
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)

@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gmcourse.gan.objectives import Objective, objective
-from gmcourse.gradient import value_and_gradient
 from gmcourse.model import check_count, check_positive
+from gmcourse.sampling.gradient import value_and_gradient
 from gmcourse.sampling.sampler import beside, normal_like, rows
 
 Critic = Callable[[Tensor], Tensor]

@@ -19,8 +19,8 @@ from torch.distributions import Distribution
 
 from gmcourse import randomness
 from gmcourse.data.known import KnownDensity
-from gmcourse.gradient import one_per_row, value_and_gradient
 from gmcourse.model import GenerativeModel, check_count
+from gmcourse.sampling.gradient import one_per_row, value_and_gradient
 from gmcourse.sampling.sampler import beside
 
 Function = Callable[[Tensor], Tensor]

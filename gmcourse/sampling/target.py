@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gmcourse.gradient import one_per_row, value_and_gradient
 from gmcourse.nets.confined import Confined
 from gmcourse.sampling.backprop import energy_and_score, layers
+from gmcourse.sampling.gradient import one_per_row, value_and_gradient
 
 Function = Callable[[Tensor], Tensor]
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gmcourse.compositions.dynamics import GradientFlow, Langevin
+from gmcourse.compositions.dynamics import Langevin
 from gmcourse.compositions.short_run import ShortRun
 from gmcourse.data.known import KnownDensity
 from gmcourse.metrics.transport import wasserstein
@@ -110,7 +110,7 @@ def short_run_steps(
         raise ValueError(f"model must be a ShortRun of the plane; got {_named(model)}")
     extent, n = extent_of(data, extent) if extent else _wider(extent_of(data)), check_count(chains, "chains")
     usual, eta, share = trained(model, step)
-    of = "T " if isinstance(model.dynamics, GradientFlow) else ""  # a flow has its time and no K
+    of_k = "as trained" if isinstance(model.dynamics, Langevin) else "T as trained"  # a flow has its time and no K
     lengths, levels = stops(usual), sorted({*SHARES, round(share, 3)})
     generator = torch.Generator().manual_seed(seed)
     z, x, again = torch.randn(n, 2, generator=generator), *(data.sample((n,), generator=generator) for _ in range(2))
@@ -153,8 +153,10 @@ def short_run_steps(
         compute,
         draw,
         {
-            "steps": Stops({_marked(str(k), k == usual, of): k for k in lengths}, usual, "steps K"),
-            "noise": Stops({_marked(f"{s:g}", s == round(share, 3)): s for s in levels}, round(share, 3), "noise σ/√η"),
+            "steps": Stops({_marked(str(k), k == usual, of_k): k for k in lengths}, usual, "steps K"),
+            "noise": Stops(
+                {_marked(f"{s:g}", s == round(share, 3), "as trained"): s for s in levels}, round(share, 3), "noise σ/√η"
+            ),
             "under": Choice(UNDER, label="beneath"),
         },
         backdrop=backdrop,
@@ -194,8 +196,8 @@ def _ticks(lengths: Sequence[int], usual: int) -> list[int]:
     return sorted(chosen)
 
 
-def _marked(name: str, mark: bool, of: str = "") -> str:
-    return f"{name}, {of}as trained" if mark else name
+def _marked(name: str, mark: bool, words: str) -> str:
+    return f"{name}, {words}" if mark else name
 
 
 def _named(model) -> str:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gmcourse.gradient import one_per_row, value_and_gradient
+from gmcourse.sampling.gradient import one_per_row, value_and_gradient
 
 X = torch.randn(5, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
